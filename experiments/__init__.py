@@ -1,0 +1,1 @@
+"""One file per question that a person asks: `launch/run.sh experiments.NAME`."""

@@ -1,0 +1,1 @@
+"""`load(spec)` turns what a person names into three splits of images with labels."""

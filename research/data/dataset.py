@@ -1,0 +1,53 @@
+"""What the rest of Candor knows of data: three splits of indexable images."""
+
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+
+class Images(Protocol):
+    """Indexable images: a numpy array (in memory, or memory-mapped), or decoded on demand."""
+
+    shape: tuple[int, ...]  # [N, H, W, 3]
+
+    def __getitem__(self, index: np.ndarray) -> np.ndarray:
+        """Images [n, H, W, 3] uint8 at `index` [n]."""
+
+    def __len__(self) -> int:
+        """N."""
+
+
+class Split(NamedTuple):
+    """One part of a data set. The three fields are aligned."""
+
+    images: Images  # [N, H, W, 3] uint8; a data set of cached features: [N, ...] float32
+    labels: np.ndarray  # [N] int32, 0..K-1
+    ids: np.ndarray  # [N] str: the path of the file below the folder, or "train/17" for record 17
+
+
+class Dataset(NamedTuple):
+    """Images with labels, split once.
+
+    `given_splits` is true where the source itself says what is train and what is test; false where
+    Candor split at random. `notes` are plain sentences for the report: duplicates, skipped files.
+    `facts` are the same as numbers.
+    """
+
+    name: str
+    classes: tuple[str, ...]  # K names, in the order of the labels
+    train: Split
+    valid: Split
+    test: Split
+    given_splits: bool = False
+    notes: tuple[str, ...] = ()
+    facts: dict[str, int] = {}  # noqa: RUF012  (never written to)
+
+    @property
+    def num_train(self) -> int:
+        """N of the training split: the N of every KL/N."""
+        return len(self.train.labels)
+
+    @property
+    def splits(self) -> dict[str, Split]:
+        """The splits by name, in the order train, valid, test."""
+        return {"train": self.train, "valid": self.valid, "test": self.test}

@@ -1,0 +1,4 @@
+"""One file per method, found by its name: `research/methods/NAME.py` holds the factory `NAME`.
+
+`NAME(model, tx, ...)` is a method of its own; `NAME(method, ...)` wraps any other. Both return a `Method`.
+"""

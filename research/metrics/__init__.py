@@ -1,0 +1,1 @@
+"""Arrays in, numbers out: what a classifier claims against what it delivers. float64 NumPy, no JAX."""

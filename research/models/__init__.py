@@ -1,0 +1,1 @@
+"""Networks in Flax, and weights from other people's files."""

@@ -1,0 +1,57 @@
+"""VGG16, configuration D of Simonyan & Zisserman 2015 (Very Deep Convolutional Networks), in Keras' names.
+
+Thirteen 3x3 convolutions with ReLU in five blocks, a 2x2 max pool after each block; no normalisation.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from research.models.chain import Conv, Layer, Pool, apply_layers
+from research.models.heads import HEADS
+
+BLOCKS = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))  # (convolutions, channels)
+SMALLEST_IMAGE = 2 ** len(BLOCKS)  # five halvings leave 1x1
+
+
+def convolutions(width: float = 1.0) -> tuple[Layer, ...]:
+    """The five blocks, block1_conv1 to the pool of block 5; `width` scales every channel count."""
+    layers = []
+    for block, (repeats, channels) in enumerate(BLOCKS, start=1):
+        features = max(1, round(channels * width))
+        layers += [Conv(f"block{block}_conv{i}", features) for i in range(1, repeats + 1)]
+        layers.append(Pool("max"))
+    return tuple(layers)
+
+
+class VGG16(nn.Module):
+    """VGG16 as a Flax module; parameters are a flat dict by Keras' layer names.
+
+    Attributes:
+        num_classes: K; None leaves out the head ("no top").
+        head: "published", "asker" or "cifar" (`models/heads.py`).
+        width: scales the channels of the convolutions; 1.0 is the published network.
+        dtype: the type to compute in; parameters and logits stay float32.
+    """
+
+    num_classes: int | None
+    head: str = "asker"
+    width: float = 1.0
+    dtype: jnp.dtype | None = None
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """Every layer, from block1_conv1 to predictions."""
+        top = () if self.num_classes is None else HEADS[self.head](self.num_classes)
+        return convolutions(self.width) + top
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps preprocessed images [B, H, W, 3] to logits [B, K], or to maps [B, h, w, 512] without a head.
+
+        Dropout is active exactly when the caller gives a "dropout" key.
+
+        Raises:
+            UserError: the images are too small for the pools (32 pixels; 128 for the asker's head).
+        """
+        return apply_layers(self.layers, x, self.dtype, self.has_rng("dropout"))

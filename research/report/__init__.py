@@ -1,0 +1,1 @@
+"""Results and predictions in, result.json and one self-contained report.html out."""

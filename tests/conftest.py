@@ -1,0 +1,23 @@
+"""Strict JAX for every test: eight CPU devices, and no silent rank promotion."""
+
+import os
+from pathlib import Path
+
+import jax
+import pytest
+
+os.environ.setdefault("MPLBACKEND", "Agg")
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real data beside the checkout; a test that needs it skips where there is none."""
+    if not SHARED.is_dir():
+        pytest.skip(
+            f"needs the real data sets in {SHARED.parent.name}/{SHARED.name} beside the checkout"
+        )
+    return SHARED
