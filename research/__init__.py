@@ -1,1 +1,4 @@
-"""Candor's library: what a classifier claims, what it delivers, why, and the cure. Imports nothing from experiments/."""
+"""Candor's library: what a classifier claims, what it delivers, and the cure.
+
+Imports nothing from experiments/.
+"""

@@ -1,5 +1,7 @@
-"""The whole vocabulary of Candor: a `Model` is what a method knows of a network, a `Method` is how a
-distribution over networks is initialised, trained, finished and asked.
+"""The whole vocabulary of Candor.
+
+A `Model` is what a method knows of a network; a `Method` is how a distribution over networks is
+initialised, trained, finished and asked.
 
 Dimension letters, in every shape comment: S draws, M members, N examples, B batch, K classes,
 H height, W width, C channels. Key first, state second, data last. Randomness is not state: a step's
@@ -36,9 +38,10 @@ def no_finish(key: jax.Array, state: Any, dataset: Any) -> Any:
 class Method(NamedTuple):
     """Four pure functions over one state pytree.
 
-    `predict` returns S normalised log-probability vectors per example. Its key fixes the S functions
-    drawn: the same key gives the same draws for every batch, so draws can be compared across images.
-    `finish` runs once after training (Laplace, temperature) and may read the data set's splits.
+    `predict` returns S normalised log-probability vectors per example. Its key fixes the S
+    functions drawn: the same key gives the same draws for every batch, so that draws can be
+    compared across images. `finish` runs once after training (Laplace, temperature) and may read
+    the data set's splits.
     """
 
     init: Callable[..., Any]  # (key, images) -> state

@@ -15,9 +15,7 @@ SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of real data beside the checkout; a test that needs it skips where there is none."""
+    """The folder of real data beside the checkout; where there is none the test skips."""
     if not SHARED.is_dir():
-        pytest.skip(
-            f"needs the real data sets in {SHARED.parent.name}/{SHARED.name} beside the checkout"
-        )
+        pytest.skip("needs the real data sets in shared/data beside the checkout")
     return SHARED

@@ -1,4 +1,5 @@
 """One file per method, found by its name: `research/methods/NAME.py` holds the factory `NAME`.
 
-`NAME(model, tx, ...)` is a method of its own; `NAME(method, ...)` wraps any other. Both return a `Method`.
+`NAME(model, tx, ...)` is a method of its own; `NAME(method, ...)` wraps any other. Both return a
+`Method`.
 """

@@ -1,8 +1,8 @@
 """A network as a list of layers, in Flax.
 
 VGG16, every head, and every Keras model whose layers follow one another are a tuple of the small
-records below; `Chain` runs them. Parameters are a flat dict by layer name (Keras' names), so a network is
-cut into base and head by cutting the tuple, and weights are copied by name.
+records below; `Chain` runs them. Parameters are a flat dict by layer name (Keras' names), so a
+network is cut into base and head by cutting the tuple, and weights are copied by name.
 """
 
 from collections.abc import Callable
@@ -128,8 +128,8 @@ def has_weights_or_noise(layer: Layer) -> bool:
 def cut(layers: tuple[Layer, ...]) -> tuple[tuple[Layer, ...], tuple[Layer, ...]]:
     """Cuts a network into (base, head).
 
-    The base ends after the last convolution and what follows it without weights or noise (its pools, Flatten):
-    it gives every image one fixed feature vector, which can be cached.
+    The base ends after the last convolution and what follows it without weights or noise (pools,
+    Flatten): it gives every image one fixed array of features, which can be cached.
     """
     last = max((i for i, layer in enumerate(layers) if isinstance(layer, Conv)), default=-1)
     end = last + 1
@@ -142,8 +142,8 @@ def _pool(layer: Pool, x: jax.Array) -> jax.Array:
     height, width = x.shape[1:3]
     if layer.padding == "VALID" and (height < layer.size[0] or width < layer.size[1]):
         raise UserError(
-            f"--image_size: the images are too small: a {layer.size[0]}x{layer.size[1]} pool meets a "
-            f"{height}x{width} map; give a larger --image_size"
+            f"--image_size: the images are too small: a {layer.size[0]}x{layer.size[1]} pool meets "
+            f"a {height}x{width} map; give a larger --image_size"
         )
     if layer.kind == "max":
         return nn.max_pool(x, layer.size, layer.strides, layer.padding)
@@ -209,7 +209,9 @@ def _apply_layer(layer: Layer, x: jax.Array, dtype, use_dropout: bool, is_last: 
 
 
 def apply_layers(layers: tuple[Layer, ...], x: jax.Array, dtype, use_dropout: bool) -> jax.Array:
-    """Runs the layers inside the compact method of the Flax module that calls it and owns the weights.
+    """Runs the layers inside the compact method of the Flax module that calls it.
+
+    That module owns the parameters.
 
     Raises:
         UserError: the images are too small for a pool.
@@ -226,7 +228,8 @@ class Chain(nn.Module):
 
     Attributes:
         layers: the network.
-        dtype: the type to compute in (bfloat16 halves memory traffic); parameters and result stay float32.
+        dtype: the type to compute in (bfloat16 halves memory traffic); parameters and result stay
+            float32.
     """
 
     layers: tuple[Layer, ...]

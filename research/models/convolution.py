@@ -1,7 +1,8 @@
 """Convolution that stays fast on tiny maps on a CPU.
 
-XLA's CPU convolution runs at a few GFLOP/s on maps of 3x3 and less, and VGG16 on a 32x32 image ends in
-such maps. There the same sum is one matrix product: the 3x3 patches of every position, times the kernel.
+XLA's CPU convolution runs at a few GFLOP/s on maps of 3x3 and less, and VGG16 on a 32x32 image ends
+in such maps. There the same sum is one matrix product: the patches of every position, times the
+kernel.
 """
 
 import jax

@@ -6,7 +6,7 @@ from research.models.chain import Dense, Dropout, Flatten, Layer, Pool
 def published(num_classes: int) -> tuple[Layer, ...]:
     """fc1, fc2, predictions: Simonyan & Zisserman 2015, in Keras' names and without its softmax.
 
-    Dropout 0.5 after each hidden layer, as in the paper; the Keras file has none, and it holds no weights.
+    Dropout 0.5 after each hidden layer, as in the paper; Keras' own has none. It holds no weights.
     """
     return (
         Flatten(),
@@ -30,7 +30,7 @@ def asker(num_classes: int) -> tuple[Layer, ...]:
 
 
 def cifar(num_classes: int) -> tuple[Layer, ...]:
-    """Two layers of 512 with dropout before each: the VGG16 of the SWAG paper (Maddox et al. 2019)."""
+    """Two layers of 512, dropout before each: the VGG16 of SWAG (Maddox et al. 2019)."""
     return (
         Flatten(),
         Dropout(0.5),

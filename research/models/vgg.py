@@ -1,6 +1,7 @@
-"""VGG16, configuration D of Simonyan & Zisserman 2015 (Very Deep Convolutional Networks), in Keras' names.
+"""VGG16: configuration D of Simonyan & Zisserman 2015, in Keras' names.
 
-Thirteen 3x3 convolutions with ReLU in five blocks, a 2x2 max pool after each block; no normalisation.
+Thirteen 3x3 convolutions with ReLU in five blocks, a 2x2 max pool after each block, and a head; no
+normalisation.
 """
 
 import flax.linen as nn
@@ -47,7 +48,7 @@ class VGG16(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps preprocessed images [B, H, W, 3] to logits [B, K], or to maps [B, h, w, 512] without a head.
+        """Maps preprocessed images [B, H, W, 3] to logits [B, K]; without a head, to its maps.
 
         Dropout is active exactly when the caller gives a "dropout" key.
 

@@ -1,0 +1,94 @@
+"""What a person sees of training: a bar with time left, metrics.jsonl and TensorBoard events."""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from tensorboardX import SummaryWriter
+from tqdm import tqdm
+
+from research.metrics.predictive import Scores
+
+
+class Progress:
+    """One training run's log. Rows after the step that a resumed run starts from are dropped."""
+
+    def __init__(self, directory: Path, num_steps: int, first_step: int, steps_per_epoch: int):
+        """Opens the log of a run.
+
+        Args:
+            directory: the run's folder.
+            num_steps: the last step.
+            first_step: where this process starts.
+            steps_per_epoch: to give the epoch beside the step.
+        """
+        self._steps_per_epoch = steps_per_epoch
+        self._path = directory / "metrics.jsonl"
+        rows = self._path.read_text().splitlines() if self._path.exists() else []
+        kept = [row for row in rows if json.loads(row)["step"] <= first_step]
+        self._path.write_text("".join(row + "\n" for row in kept))
+        self._events = SummaryWriter(str(directory / "tensorboard"), purge_step=first_step + 1)
+        self._is_terminal = sys.stderr.isatty()
+        self._bar = tqdm(
+            total=num_steps,
+            initial=first_step,
+            desc="training",
+            unit="step",
+            disable=not self._is_terminal,
+        )
+        self._since, self._step_since = time.perf_counter(), first_step
+
+    def advance(self) -> None:
+        """One more step."""
+        self._bar.update()
+
+    def log(self, step: int, pending: list[dict], valid: Scores, learning_rate: float) -> None:
+        """Writes one row.
+
+        Args:
+            step: steps taken.
+            pending: metrics of the steps since the last row; their means are written.
+            valid: of the validation split.
+            learning_rate: at this step.
+        """
+        now = time.perf_counter()
+        row = {
+            "step": step,
+            "epoch": round(step / self._steps_per_epoch, 3),
+            "learning_rate": learning_rate,
+            **{name: float(np.mean([m[name] for m in pending])) for name in pending[0]},
+            "valid_nll": float(np.mean(valid.nll)),
+            "valid_accuracy": float(np.mean(valid.correct)),
+            "valid_confidence": float(np.mean(valid.confidence)),
+            "steps_per_second": (step - self._step_since) / (now - self._since),
+        }
+        self._since, self._step_since = now, step
+        with self._path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        for name, value in row.items():
+            if name != "step":
+                self._events.add_scalar(name, value, step)
+        shown = {
+            "loss": f"{row['loss']:.3f}",
+            "valid NLL": f"{row['valid_nll']:.3f}",
+            "accuracy": f"{row['valid_accuracy']:.1%}",
+            "confidence": f"{row['valid_confidence']:.1%}",
+        }
+        if self._is_terminal:
+            self._bar.set_postfix(shown)
+        else:
+            told = "  ".join(f"{name} {value}" for name, value in shown.items())
+            speed = row["steps_per_second"]
+            left = (self._bar.total or 0) - step
+            print(
+                f"step {step}/{self._bar.total}  {told}  {speed:.1f} steps/s  "
+                f"at most {left / speed:.0f} s left",
+                file=sys.stderr,
+            )
+
+    def close(self) -> None:
+        """Flushes everything."""
+        self._bar.close()
+        self._events.close()
