@@ -1,0 +1,73 @@
+"""The frozen base runs once; its features are the data set that the head is trained and judged on.
+
+Methods do not know: the model they get is only the head, and the images they get are features.
+"""
+
+import hashlib
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from tqdm import tqdm
+
+from research.data.batches import map_batches
+from research.data.dataset import Dataset
+from research.mesh import replicate, shard
+from research.run_folder import write_whole
+
+
+class Featured(NamedTuple):
+    """A data set of features."""
+
+    dataset: Dataset  # `images` are features [N, ...] float32
+    milliseconds_per_image: float  # what the base costs, compiling left out
+
+
+def _digest(params) -> str:
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(params):
+        digest.update(np.asarray(leaf).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def compute_features(
+    apply: Callable, params, dataset: Dataset, batch_size: int, directory: Path, mesh: Mesh
+) -> Featured:
+    """Runs the base over every split, once: the result is kept in `directory`.
+
+    Args:
+        apply: (params, images [B, H, W, 3] uint8) -> features [B, ...]; jittable.
+        params: of the base. The cache is told apart by their content.
+        dataset: images.
+        batch_size: B, a multiple of the number of devices.
+        directory: where `features-*.npy` are kept.
+        mesh: devices that share a batch.
+    """
+    compiled = jax.jit(apply)
+    on_device = replicate(params, mesh)
+    splits, digest = {}, _digest(params)
+    bar = tqdm(total=sum(len(s.labels) for s in dataset.splits.values()), desc="base", unit="image")
+
+    def one_batch(images):
+        features = np.asarray(compiled(on_device, shard(images, mesh)))
+        bar.update(batch_size)
+        return features
+
+    directory.mkdir(parents=True, exist_ok=True)
+    with bar:
+        first = np.repeat(dataset.test.images[np.arange(1)], batch_size, axis=0)
+        np.asarray(compiled(on_device, shard(first, mesh)))  # compiles
+        started = time.perf_counter()
+        np.asarray(compiled(on_device, shard(first, mesh)))
+        milliseconds = 1e3 * (time.perf_counter() - started) / batch_size
+        for name, split in dataset.splits.items():
+            path = directory / f"features-{name}-{digest}.npy"
+            if not path.exists():
+                features = map_batches(one_batch, split.images, batch_size, axis=0)
+                write_whole(path, lambda part, f=features: np.save(part, f, allow_pickle=False))
+            splits[name] = split._replace(images=np.load(path, allow_pickle=False))
+    return Featured(dataset._replace(**splits), milliseconds)

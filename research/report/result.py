@@ -1,0 +1,77 @@
+"""Predictions -> the numbers of result.json: one place decides what is judged, and how."""
+
+from typing import Any
+
+import numpy as np
+
+from research.data.dataset import Split
+from research.metrics.evaluate import evaluate
+from research.metrics.predictive import scores
+from research.metrics.reliability import reliability_curve
+from research.report.histogram import histogram
+
+SCHEMA_VERSION = 1
+MOST_MISTAKES = 12
+
+
+def _plain(value: Any) -> Any:
+    """NumPy and NamedTuples -> what JSON holds; NaN and infinity become None."""
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return {name: _plain(each) for name, each in value._asdict().items()}
+    if isinstance(value, np.ndarray):
+        return [_plain(each) for each in value.tolist()]
+    if isinstance(value, float | np.floating):
+        return float(value) if np.isfinite(value) else None
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def judge(log_probs: np.ndarray, labels: np.ndarray, seed: int = 0) -> dict:
+    """One method on one split.
+
+    Args:
+        log_probs: [S, N, K].
+        labels: [N] int.
+        seed: of the bootstrap.
+
+    Returns:
+        `n`, `errors`, `metrics` (by name: value, low, high, interval), `reliability` and
+        `histogram`.
+    """
+    s = scores(log_probs, labels)
+    return {
+        "n": len(labels),
+        "errors": int(np.sum(~s.correct)),
+        "metrics": {n: _plain(e) for n, e in evaluate(log_probs, labels, seed=seed).items()},
+        "reliability": _plain(reliability_curve(s.confidence, s.correct)),
+        "histogram": histogram(s.doubt, s.correct),
+    }
+
+
+def most_confident_mistakes(
+    log_probs: np.ndarray, split: Split, classes: tuple[str, ...]
+) -> tuple[list[dict], np.ndarray]:
+    """The wrong answers that are surest.
+
+    Args:
+        log_probs: [S, N, K] of the test split.
+        split: the test split; only labels and ids are looked at.
+        classes: names.
+
+    Returns:
+        Dicts with `id`, `label`, `prediction`, `confidence` and `split`, surest first, and their
+        indices.
+    """
+    s = scores(log_probs, split.labels)
+    wrong = np.flatnonzero(~s.correct)
+    indices = wrong[np.argsort(s.doubt[wrong], kind="stable")][:MOST_MISTAKES]
+    rows = [
+        {
+            "id": str(split.ids[i]),
+            "label": classes[split.labels[i]],
+            "prediction": classes[int(np.argmax(s.probs[i]))],
+            "confidence": float(s.confidence[i]),
+            "split": "test",
+        }
+        for i in indices
+    ]
+    return rows, indices
