@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -19,8 +18,9 @@ from research.features import compute_features
 from research.method import Model
 from research.models import chain
 from research.models.preprocess import PREPROCESS
-from research.models.pretrained import Imported, check_parity, choose_preprocess, load_weights
-from research.models.vgg import VGG16
+from research.models.pretrained import Imported, check_parity, choose_preprocess
+from research.models.vgg import BLOCKS, VGG16
+from research.models.weights_file import features, load_weights
 
 PARITY_IMAGES = 8
 CHOICE_IMAGES = 64
@@ -59,6 +59,25 @@ def _has_dropout(layers: tuple[chain.Layer, ...]) -> bool:
     return any(isinstance(layer, chain.Dropout) and layer.rate > 0 for layer in layers)
 
 
+def _fitting(weights: dict, shapes: dict, source: str) -> dict:
+    """The weights that the network has a place for; another number of classes starts afresh.
+
+    Raises:
+        UserError: a layer has another shape, as fc1 has at another image size.
+    """
+    kept = {}
+    for name, layer in weights.items():
+        wanted = {n: leaf.shape for n, leaf in shapes[name].items()}
+        if {n: leaf.shape for n, leaf in layer.items()} == wanted:
+            kept[name] = layer
+        elif name != "predictions":
+            raise UserError(
+                f"--weights {source}: its layer {name} does not fit images of this size; give "
+                "--image_size 224, or another --head"
+            )
+    return kept
+
+
 def _on_features(
     layers, params: dict, preprocess: Callable, dataset: Dataset, dtype, work: Work
 ) -> tuple[Model, Dataset, float]:
@@ -74,7 +93,7 @@ def fresh(dataset: Dataset, network: VGG16) -> Classifier:
     """A VGG16 with random weights, to be trained whole."""
     preprocess = PREPROCESS["torch"]
     model = chain.as_model(network, preprocess)
-    params = jax.eval_shape(model.init, jax.random.key(0), jnp.asarray(_some(dataset, 1)))
+    params = jax.eval_shape(model.init, jax.random.key(0), _some(dataset, 1))
     return Classifier(
         model=model,
         dataset=dataset,
@@ -97,7 +116,7 @@ def from_weights(
 
     Args:
         dataset: images.
-        network: with `width` 1.0; layers that the file lacks start at random.
+        network: of the width that the file has; layers that the file lacks start at random.
         source: "imagenet", or an `.h5` or `.safetensors` file.
         train_head_only: freeze the convolutions.
         work: where the base runs.
@@ -105,27 +124,22 @@ def from_weights(
     Raises:
         UserError: the weights cannot be had, or do not fit.
     """
-    weights = load_weights(source, head_name=network.head)
-    preprocess = PREPROCESS[weights.preprocess]
+    weights, name, reference = load_weights(source, head_name=network.head)
+    preprocess = PREPROCESS[name]
+    network = network.clone(width=len(weights["block1_conv1"]["bias"]) / BLOCKS[0][1])
     parity = None
-    if weights.reference is not None:
+    if reference is not None:
         images = preprocess(_some(dataset, PARITY_IMAGES))
-        base = chain.Chain(chain.cut(VGG16(None).layers)[0])
-        parity = check_parity(
-            f"--weights {source}",
-            chain.as_model(base).apply,
-            weights.params,
-            weights.reference,
-            images,
-        )
-    whole = _starting_from(chain.as_model(network, preprocess), weights.params)
-    shapes = jax.eval_shape(whole.init, jax.random.key(0), jnp.asarray(_some(dataset, 1)))
-    model, used, milliseconds = whole, dataset, 0.0
+        parity = check_parity(f"--weights {source}", features, weights, reference, images)
+    whole = chain.as_model(network, preprocess)
+    shapes = jax.eval_shape(whole.init, jax.random.key(0), _some(dataset, 1))
+    weights = _fitting(weights, shapes, source)
+    model, used, milliseconds = _starting_from(whole, weights), dataset, 0.0
     if train_head_only:
         model, used, milliseconds = _on_features(
-            network.layers, weights.params, preprocess, dataset, network.dtype, work
+            network.layers, weights, preprocess, dataset, network.dtype, work
         )
-        head = chain.pick(weights.params, chain.cut(network.layers)[1])
+        head = chain.pick(weights, chain.cut(network.layers)[1])
         model = _starting_from(model, head)
     return Classifier(
         model=model,
@@ -135,7 +149,7 @@ def from_weights(
         description=f"{_describe(network)} on the weights {Path(source).name}",
         source="trained here",
         parameters=chain.count(shapes),
-        preprocess={"name": weights.preprocess, "reason": "it goes with these weights"},
+        preprocess={"name": name, "reason": "it goes with these weights"},
         parity=parity,
         saturated_output=False,
         base_milliseconds=milliseconds,
@@ -169,7 +183,7 @@ def from_keras(
     if imported.classes != len(dataset.classes):
         raise UserError(
             f"--model {path}: has {imported.classes} classes, but the data have "
-            f"{len(dataset.classes)} ({', '.join(dataset.classes[:5])}); give the data it was made for"
+            f"{len(dataset.classes)} ({', '.join(dataset.classes[:5])}); give the data it is for"
         )
     name, reason = _preprocess(dataset, imported, chosen_preprocess)
     preprocess = PREPROCESS[name]

@@ -22,7 +22,7 @@ from research.data.batches import map_batches
 from research.method import Method
 
 LOG_T_BOUND = float(np.log(100.0))  # T from 0.01 to 100; an optimum outside is called divergent
-PREDICT_BATCH = 128
+PREDICT_BATCH = 32
 
 
 class Fit(NamedTuple):
@@ -40,6 +40,9 @@ class Fit(NamedTuple):
     nll_before: float  # nats, at T = 1
     nll_after: float  # nats, at T
     diverged: int
+
+
+UNFITTED = Fit(1.0, 0.0, np.inf, np.nan, np.nan, 0)
 
 
 class TemperatureState(NamedTuple):
@@ -141,8 +144,7 @@ def temperature(method: Method) -> Method:
     """
 
     def init(key, images):
-        unfitted = Fit(1.0, 0.0, np.inf, np.nan, np.nan, 0)
-        return TemperatureState(method.init(key, images), jax.tree.map(jnp.asarray, unfitted))
+        return TemperatureState(method.init(key, images), jax.tree.map(jnp.asarray, UNFITTED))
 
     def step(key, state, batch):
         inner, metrics = method.step(key, state.inner, batch)

@@ -4,7 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from research.data.dataset import Split
+from research.classifier import Classifier
+from research.data.dataset import Dataset, Split
+from research.data.predictions import SPLITS, PredictionsFile
 from research.metrics.evaluate import evaluate
 from research.metrics.predictive import scores
 from research.metrics.reliability import reliability_curve
@@ -25,6 +27,13 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
+def _reliability(confidence: np.ndarray, correct: np.ndarray) -> dict:
+    curve = reliability_curve(confidence, correct)._asdict()
+    lower, upper = curve.pop("lower"), curve.pop("upper")
+    edges = np.append(lower, upper[-1])
+    return {name: _plain(each) for name, each in {"edges": edges, **curve}.items()}
+
+
 def judge(log_probs: np.ndarray, labels: np.ndarray, seed: int = 0) -> dict:
     """One method on one split.
 
@@ -42,7 +51,7 @@ def judge(log_probs: np.ndarray, labels: np.ndarray, seed: int = 0) -> dict:
         "n": len(labels),
         "errors": int(np.sum(~s.correct)),
         "metrics": {n: _plain(e) for n, e in evaluate(log_probs, labels, seed=seed).items()},
-        "reliability": _plain(reliability_curve(s.confidence, s.correct)),
+        "reliability": _reliability(s.confidence, s.correct),
         "histogram": histogram(s.doubt, s.correct),
     }
 
@@ -75,3 +84,55 @@ def most_confident_mistakes(
         for i in indices
     ]
     return rows, indices
+
+
+def describe_data(dataset: Dataset) -> dict:
+    """The `data` part of a result."""
+    return {
+        "name": dataset.name,
+        "classes": list(dataset.classes),
+        "image_size": int(dataset.test.images.shape[1]),
+        "counts": {name: len(split.labels) for name, split in dataset.splits.items()},
+        "given_splits": dataset.given_splits,
+        "facts": dict(dataset.facts),
+        "notes": list(dataset.notes),
+    }
+
+
+def describe_model(classifier: Classifier, training: dict | None) -> dict:
+    """The `model` part of a result."""
+    return {
+        "description": classifier.description,
+        "source": classifier.source,
+        "imported": classifier.params is not None,
+        "parameters": classifier.parameters,
+        "preprocess": classifier.preprocess,
+        "parity": classifier.parity,
+        "saturated_output": classifier.saturated_output,
+        "training": training,
+    }
+
+
+def describe_predictions(name: str, file: PredictionsFile) -> tuple[dict, dict]:
+    """The `data` and `model` parts of a result that is about a predictions file."""
+    counts = {split: int(np.sum(file.split == split)) for split in SPLITS if split in file.split}
+    data = {
+        "name": name,
+        "classes": list(file.classes),
+        "image_size": None,
+        "counts": counts,
+        "given_splits": len(counts) > 1,
+        "facts": {},
+        "notes": list(file.notes),
+    }
+    model = {
+        "description": f"the predictions in {name}",
+        "source": name,
+        "imported": True,
+        "parameters": None,
+        "preprocess": None,
+        "parity": None,
+        "saturated_output": bool(file.notes),
+        "training": None,
+    }
+    return data, model

@@ -1,0 +1,68 @@
+"""Metrics over resamples, without resampling.
+
+A bootstrap resample is a vector of counts: how often each example was drawn. A metric that takes
+counts as weights computes R resamples at once: a mean is a matrix product, and an error over bins,
+or over groups of tied confidences, is a sum per bin. Everything here is float64.
+"""
+
+from collections.abc import Callable
+from functools import wraps
+
+import numpy as np
+from scipy.sparse import csr_array
+
+
+def weighted(metric: Callable[..., np.ndarray]) -> Callable[..., float | np.ndarray]:
+    """Lets a metric over weights [R, N] be called without any.
+
+    The metric itself is written once, for `weights` [R, N], and returns [R]. Called with
+    `weights=None` it sees each example once and gives a float; N is the length of its first
+    argument. Where it is undefined (no errors, one class) it is NaN.
+    """
+
+    @wraps(metric)
+    def call(first, *args, weights: np.ndarray | None = None, **kwargs):
+        if weights is None:
+            return float(metric(first, *args, weights=np.ones((1, len(first))), **kwargs)[0])
+        return metric(first, *args, weights=np.asarray(weights, np.float64), **kwargs)
+
+    return call
+
+
+def ratio(numerator: np.ndarray, denominator: np.ndarray, empty: float = np.nan) -> np.ndarray:
+    """`numerator / denominator`, and `empty` where the denominator is 0."""
+    numerator, denominator = np.broadcast_arrays(numerator, denominator)
+    out = np.full(numerator.shape, empty, np.float64)
+    return np.divide(numerator, denominator, out=out, where=denominator != 0)
+
+
+def mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Weighted mean [R] of `values` [N]."""
+    return weights @ np.asarray(values, np.float64) / weights.sum(axis=1)
+
+
+def bin_sums(bins: np.ndarray, values: np.ndarray, weights: np.ndarray, size: int) -> np.ndarray:
+    """Sum of weight times value in each bin.
+
+    Args:
+        bins: [N] int, 0..size-1; or [N, K], when each example lies in K bins.
+        values: of the same shape.
+        weights: [R, N].
+        size: the number of bins.
+
+    Returns:
+        [size, R]
+    """
+    rows, *_ = used = np.nonzero(values)  # labels and errors are mostly zero: skip those
+    entries = np.asarray(values, np.float64)[used]
+    select = csr_array((entries, (bins[used], rows)), shape=(size, weights.shape[1]))
+    return select @ weights.T
+
+
+def tie_groups(score: np.ndarray) -> tuple[np.ndarray, int]:
+    """Groups of equal scores, lowest first: the group of each example [N], how many there are.
+
+    Examples of one score cannot be told apart, so no metric may depend on their order.
+    """
+    distinct, groups = np.unique(score, return_inverse=True)
+    return groups, len(distinct)

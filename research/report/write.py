@@ -1,0 +1,122 @@
+"""The files of a finished run: result.json, predictions.npz and report.html, each written whole."""
+
+import datetime
+import shlex
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from research.data.dataset import Split
+from research.judge import Judged
+from research.metrics.evaluate import DESCRIPTIONS
+from research.report import page, terminal
+from research.report.findings import findings
+from research.report.next_steps import next_steps
+from research.report.result import SCHEMA_VERSION, judge, most_confident_mistakes
+from research.run_folder import commit, versions, write_json, write_whole
+
+METHODS = {  # title, and one sentence about it
+    "point": ("As it is", "The network as it was trained, or as it came."),
+    "mc_dropout": (
+        "MC dropout",
+        "Dropout stays on: the average of many random sub-networks of the same network.",
+    ),
+    "temperature": (
+        "Temperature scaling",
+        "The logits are divided by one number, fitted on held-out images; answers stay the same.",
+    ),
+}
+
+
+def _method(name: str, judged: Judged, splits: dict[str, Split], seed: int) -> dict:
+    title, about = METHODS[name]
+    fit = judged.fit
+    return {
+        "title": title,
+        "about": about,
+        "draws": len(judged.log_probs["test"]),
+        "milliseconds_per_image": judged.milliseconds_per_image,
+        "temperature": None
+        if fit is None
+        else {
+            "value": fit.temperature,
+            "low": fit.low,
+            "high": fit.high if np.isfinite(fit.high) else None,
+            "nll_before": fit.nll_before,
+            "nll_after": fit.nll_after,
+            "separable": fit.diverged < 0,
+            "diverged": int(fit.diverged),
+        },
+        "splits": {
+            split: judge(log_probs, splits[split].labels, seed)
+            for split, log_probs in judged.log_probs.items()
+        },
+    }
+
+
+def _save_predictions(path: Path, judged: dict[str, Judged], splits: dict[str, Split], classes):
+    """[N, K] `log_probs` as it is, and [S, N, K] of every method, over all splits in one order."""
+    names = list(judged["point"].log_probs)
+    arrays = {
+        f"log_probs_{name}": np.concatenate([each.log_probs[n] for n in names], axis=1)
+        for name, each in judged.items()
+    }
+    arrays["log_probs"] = arrays["log_probs_point"][0]
+    arrays["labels"] = np.concatenate([splits[n].labels for n in names]).astype(np.int32)
+    arrays["ids"] = np.concatenate([splits[n].ids for n in names]).astype(str)
+    arrays["split"] = np.concatenate([np.full(len(splits[n].labels), n) for n in names])
+    arrays["classes"] = np.array(classes, dtype=str)
+    write_whole(path, lambda part: np.savez_compressed(part, **arrays))
+
+
+def write_report(
+    directory: Path,
+    *,
+    data: dict,
+    model: dict,
+    splits: dict[str, Split],
+    classes: tuple[str, ...],
+    judged: dict[str, Judged],
+    seed: int,
+    seconds: float,
+) -> str:
+    """Judges all predictions and writes the three files.
+
+    Args:
+        directory: the run's folder.
+        data: the `data` part of the result (see the README's schema).
+        model: the `model` part of the result.
+        splits: labels and ids; the images of "test" are shown, or None.
+        classes: K names.
+        judged: predictions by method.
+        seed: of the bootstrap.
+        seconds: what the run took so far.
+
+    Returns:
+        A summary for the terminal.
+    """
+    test = splits["test"]
+    mistakes, indices = most_confident_mistakes(judged["point"].log_probs["test"], test, classes)
+    result = {
+        "schema_version": SCHEMA_VERSION,
+        "command": "launch/run.sh experiments.diagnose " + shlex.join(sys.argv[1:]),
+        "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        "seconds": seconds,
+        "seed": seed,
+        "commit": commit(),
+        "versions": versions(),
+        "data": data,
+        "model": model,
+        "methods": {name: _method(name, each, splits, seed) for name, each in judged.items()},
+        "mistakes": mistakes,
+        "descriptions": DESCRIPTIONS,
+    }
+    result["findings"] = findings(result)
+    result["next"] = next_steps(result)
+    pictures = [None if test.images is None else test.images[i : i + 1][0] for i in indices]
+    text = page.render(result, pictures)
+    _save_predictions(directory / "predictions.npz", judged, splits, classes)
+    write_json(directory / "result.json", result)
+    write_whole(directory / "report.html", lambda part: part.write_text(text, encoding="utf-8"))
+    return f"{terminal.summary(result)}\n\nopen {directory / 'report.html'}"
