@@ -1,1 +1,10 @@
-"""`load(spec)` turns what a person names into three splits of images with labels."""
+"""`load(spec)` turns what a person names into three splits of images with labels.
+
+A kind of source is one file with `matches(spec)` and `open_source(spec, data_dir)`; `load` finds it
+by looking through this package.
+"""
+
+from research.data.dataset import Dataset, Images, Split
+from research.data.load import load
+
+__all__ = ["Dataset", "Images", "Split", "load"]

@@ -22,7 +22,7 @@ class Split(NamedTuple):
 
     images: Images  # [N, H, W, 3] uint8; a data set of cached features: [N, ...] float32
     labels: np.ndarray  # [N] int32, 0..K-1
-    ids: np.ndarray  # [N] str: the path of the file below the folder, or "train/17" for record 17
+    ids: np.ndarray  # [N] str: a file's path below the folder, "train/17" of TFDS, else "17"
 
 
 class Dataset(NamedTuple):

@@ -1,0 +1,134 @@
+"""Decodes every image once, in threads: finds the broken ones and the copies, keeps what fits.
+
+Pillow releases the interpreter's lock while it decodes and resizes. What fits in memory is written
+to the run's folder as one `.npy` under a name that tells what it was made from, so that the same
+command reads it back.
+"""
+
+import hashlib
+import os
+import warnings
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import PIL
+from tqdm import tqdm
+
+from research.data.images import UnreadableImage, resize
+from research.data.source import Source
+from research.errors import UserError
+
+_BLOCK = 64  # images a thread takes at a time
+
+
+def _decode_all(
+    source: Source, rows: np.ndarray, image_size: int, keep: bool, progress: bool
+) -> tuple[np.ndarray | None, np.ndarray]:
+    images = np.empty((len(rows), image_size, image_size, 3), np.uint8) if keep else None
+    digests = np.zeros((len(rows), 16), np.uint8)
+
+    def decode_block(start):
+        block = range(start, min(start + _BLOCK, len(rows)))
+        for i in block:
+            try:
+                image = resize(source.read(rows[i]), image_size)
+            except UnreadableImage:
+                continue
+            digests[i] = np.frombuffer(hashlib.blake2b(image, digest_size=16).digest(), np.uint8)
+            if keep:
+                images[i] = image
+        return len(block)
+
+    # disable=None: no bar where stderr is no terminal.
+    bar = tqdm(
+        total=len(rows), desc="reading images", unit="image", disable=None if progress else True
+    )
+    pool = ThreadPoolExecutor(os.cpu_count())
+    with bar, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="PIL")  # on odd metadata of files that decode
+        try:
+            blocks = [pool.submit(decode_block, i) for i in range(0, len(rows), _BLOCK)]
+            for done in as_completed(blocks):
+                bar.update(done.result())
+        finally:  # an interrupted run must not wait for the rest
+            pool.shutdown(cancel_futures=True)
+    return images, digests
+
+
+def save_whole(file: Path, save) -> None:
+    """Writes a file under another name and renames it: it is there whole or not at all.
+
+    Args:
+        file: where to write; its folder is made.
+        save: function of the open binary file.
+
+    Raises:
+        UserError: no space, or no permission.
+    """
+    part = file.with_name(f"{file.name}.{os.getpid()}.part")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as stream:
+            save(stream)
+        part.replace(file)
+    except OSError as error:
+        with suppress(OSError):
+            part.unlink()
+        raise UserError(
+            f"{file.parent}: cannot write {file.name} ({error.strerror or error}); free some "
+            "space, or give another --out"
+        ) from error
+
+
+def _name(source: Source, rows: np.ndarray, image_size: int) -> str:
+    made_from = (source.fingerprint, image_size, PIL.__version__, *source.ids[rows])
+    return hashlib.blake2b(
+        "\n".join(map(str, made_from)).encode(errors="surrogateescape"), digest_size=16
+    ).hexdigest()
+
+
+def decode_once(
+    source: Source,
+    rows: np.ndarray,
+    image_size: int,
+    memory_gb: float,
+    cache_dir: Path | None,
+    progress: bool,
+) -> tuple[np.ndarray | None, np.ndarray]:
+    """Decodes the images `rows` [N] of a source, or reads back what an earlier run decoded.
+
+    Args:
+        source: where the images come from.
+        rows: [N] which of its images.
+        image_size: the side to resize to, in pixels.
+        memory_gb: the most memory that the images may fill, in 10^9 bytes.
+        cache_dir: folder for the decoded images; None: they are not written.
+        progress: whether a terminal shows a bar.
+
+    Returns:
+        The images [N, size, size, 3] uint8, or None where they do not fit; and a digest of each
+        image, [N, 16] uint8, all zero for one that cannot be read.
+
+    Raises:
+        UserError: the cache cannot be written.
+    """
+    keep = len(rows) * image_size**2 * 3 <= memory_gb * 1e9
+    if cache_dir is None:
+        return _decode_all(source, rows, image_size, keep, progress)
+    name = _name(source, rows, image_size)
+    images_file = cache_dir / f"images-{name}.npy"
+    digests_file = cache_dir / f"digests-{name}.npy"
+    if not digests_file.exists() or (keep and not images_file.exists()):
+        images, digests = _decode_all(source, rows, image_size, keep, progress)
+        if keep:
+            save_whole(images_file, lambda stream: np.save(stream, images))
+        save_whole(digests_file, lambda stream: np.save(stream, digests))
+        for file in (*cache_dir.glob("images-*.npy"), *cache_dir.glob("digests-*.npy")):
+            if name not in file.name:  # of other files or another size: never read again
+                file.unlink(missing_ok=True)
+    # Mapped, not read: the splits copy their images out of it, and the file is never in memory as
+    # well.
+    images = np.load(images_file, mmap_mode="r") if keep else None
+    return images, np.load(digests_file)

@@ -1,0 +1,198 @@
+"""`load(spec)`: what a person names, as three splits of images ready for the network."""
+
+import importlib
+import json
+import pkgutil
+from pathlib import Path
+
+import numpy as np
+
+import research.data
+from research.data.dataset import Dataset, Split
+from research.data.decode import decode_once, save_whole
+from research.data.source import SPLITS, TEST, TRAIN, Source
+from research.data.splits import DROPPED, assign, choose, missing_splits, trim
+from research.data.streamed import StreamedImages
+from research.errors import UserError
+
+SMALLEST = 32  # VGG16's five pools halve 32 down to 1
+SIZE_OF_MIXED = 64  # where the images have sizes of their own
+
+
+def _open(spec: str, data_dir: str | None) -> Source:
+    for module in pkgutil.iter_modules(research.data.__path__, "research.data."):
+        kind = importlib.import_module(module.name)
+        if hasattr(kind, "open_source") and kind.matches(spec):
+            return kind.open_source(spec, data_dir)
+    raise UserError(
+        f"--data {spec}: no such folder; give a folder of class folders, an .npz file, tfds:NAME "
+        "or digits"
+    )
+
+
+def _some(names: np.ndarray) -> str:
+    shown = ", ".join(name if name.isprintable() else repr(name) for name in names[:5].tolist())
+    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"
+
+
+def _skip_unreadable(spec: str, ids: np.ndarray, skip: bool) -> tuple[str, ...]:
+    """The note on the images that cannot be read.
+
+    Raises:
+        UserError: there are some, and they are not to be skipped.
+    """
+    if not len(ids):
+        return ()
+    plural = "image" if len(ids) == 1 else "images"
+    if not skip:
+        raise UserError(
+            f"--data {spec}: {len(ids)} unreadable {plural}: {_some(ids)}; mend or remove what is "
+            "listed, or go on without with --skip_bad_images"
+        )
+    return (f"{len(ids)} unreadable {plural} left out: {_some(ids)}.",)
+
+
+def _check_splits(
+    spec: str, classes: tuple[str, ...], labels: np.ndarray, split: np.ndarray, is_own: bool
+) -> None:
+    """Every class must be in train, and every split must hold images.
+
+    Raises:
+        UserError: too few images for that.
+    """
+    for code, name in enumerate(SPLITS):
+        if code != TRAIN and not is_own:
+            if not np.any(split == code):
+                raise UserError(
+                    f"--data {spec}: no image is left for {name}: there are too few, or each is "
+                    "also in a later split; add images to it"
+                )
+            continue
+        absent = np.flatnonzero(np.bincount(labels[split == code], minlength=len(classes)) == 0)
+        if len(absent) and is_own:
+            raise UserError(
+                f"--data {spec}: class {classes[absent[0]]!r} has fewer than 3 different readable "
+                "images (under --limit, of those chosen), and train, valid and test need one each; "
+                "add images or remove the class"
+            )
+        if len(absent):
+            raise UserError(
+                f"--data {spec}: class {classes[absent[0]]!r} has no readable image in train that "
+                "is not also in a later split; add images or remove the class"
+            )
+
+
+def _count_copies(
+    labels: np.ndarray, groups: np.ndarray, split: np.ndarray
+) -> tuple[dict[str, int], list[str]]:
+    """How many exact copies there are, as facts and as notes. `split` is that of `assign`."""
+    num_groups = groups.max() + 1
+    low, high = np.full(num_groups, labels.max()), np.zeros(num_groups, int)
+    np.minimum.at(low, groups, labels)
+    np.maximum.at(high, groups, labels)
+    facts = {
+        "duplicates": len(groups) - int(num_groups),
+        "duplicates_across_splits": int(np.sum(split == DROPPED)),
+        "duplicates_with_different_labels": int(np.sum((low != high)[groups])),
+    }
+    notes = []
+    if facts["duplicates"]:
+        notes.append(
+            f"Exact copies of another image: {facts['duplicates']}. "
+            "All copies of an image are in one split."
+        )
+    if facts["duplicates_across_splits"]:
+        notes.append(
+            "Left out of train or valid, because the same image is in a later split: "
+            f"{facts['duplicates_across_splits']}."
+        )
+    if facts["duplicates_with_different_labels"]:
+        notes.append(
+            "Images with an exact copy of another class (one of the two labels must be wrong): "
+            f"{facts['duplicates_with_different_labels']}."
+        )
+    return facts, notes
+
+
+def load(
+    spec: str,
+    *,
+    image_size: int | None = None,
+    seed: int = 0,
+    limit: int | None = None,
+    data_dir: str | None = None,
+    cache_dir: Path | str | None = None,
+    memory_gb: float = 4.0,
+    skip_bad_images: bool = False,
+    progress: bool = True,
+) -> Dataset:
+    """Loads images with labels and splits them once.
+
+    Args:
+        spec: "digits", "tfds:NAME", a folder, or an .npz file.
+        image_size: the side of the squares, in pixels; None: the data's own, at least 32 (64 where
+            the images differ in size).
+        seed: fixes the splits and what a limit leaves.
+        limit: the most images in each split, stratified; None: all.
+        data_dir: where TFDS sets are prepared.
+        cache_dir: gets the decoded images and `splits.json`; None: nothing is written.
+        memory_gb: images beyond that many 10^9 bytes are streamed.
+        skip_bad_images: go on without images that cannot be read.
+        progress: show a bar on a terminal.
+
+    Raises:
+        UserError: the data or an option cannot be used; the message is one line.
+    """
+    for option, value, least in (
+        ("--image_size", image_size, 1),
+        ("--limit", limit, 1),
+        ("--seed", seed, 0),
+    ):
+        if value is not None and value < least:
+            raise UserError(f"{option} {value}: too small; give {least} or more")
+    cache_dir = None if cache_dir is None else Path(cache_dir)
+    source = _open(str(spec), data_dir)
+    size = image_size or max(SMALLEST, source.native_size or SIZE_OF_MIXED)
+    generator = np.random.default_rng(seed)
+
+    is_own = source.given is None
+    given = np.full(len(source.labels), TRAIN) if is_own else source.given
+    rows = choose(source.labels, given, limit, generator)
+    images, digests = decode_once(source, rows, size, memory_gb, cache_dir, progress)
+    readable = digests.any(axis=1)
+    bad = source.ids[rows[~readable]]
+    notes = [*source.notes, *_skip_unreadable(spec, bad, skip_bad_images)]
+    if not is_own:
+        notes += [
+            f"The source has no {SPLITS[code]} split: it is cut from train, 15 % of it."
+            for code in missing_splits(given)
+        ]
+
+    rows, places = rows[readable], np.flatnonzero(readable)
+    labels = source.labels[rows].astype(np.int32)
+    groups = np.unique(digests[readable], axis=0, return_inverse=True)[1].reshape(-1)
+    split = assign(labels, given[rows], groups, generator)
+    facts, copies = _count_copies(labels, groups, split)
+    _check_splits(spec, source.classes, labels, split, is_own)
+    split = trim(labels, split, limit, generator)
+
+    def part(code):
+        index = np.flatnonzero(split == code)
+        if images is None:
+            pixels = StreamedImages(source.read, rows[index], size)
+        else:
+            pixels = images[places[index]]
+        return Split(pixels, labels[index], source.ids[rows[index]])
+
+    parts = {name: part(code) for code, name in enumerate(SPLITS)}
+    if cache_dir is not None:
+        ids = {name: part.ids.tolist() for name, part in parts.items()}
+        save_whole(cache_dir / "splits.json", lambda stream: stream.write(json.dumps(ids).encode()))
+    return Dataset(
+        name=source.name,
+        classes=source.classes,
+        **parts,
+        given_splits=not is_own and TEST in given,
+        notes=(*notes, *copies),
+        facts={"unreadable": len(bad), **facts},
+    )
