@@ -1,0 +1,83 @@
+"""What each method did for the model, in sentences."""
+
+from research.report import words
+from research.report.reading import as_is, best_method, finding, is_below, said, value
+
+
+def _unfitted(fit: dict) -> str:
+    """Why a temperature was left at 1; empty where it was fitted."""
+    if fit["separable"]:
+        return (
+            "The model gets every image right that a temperature could be fitted to (they are "
+            "separable), so the best temperature would run to 0. It is left at 1: it takes "
+            "mistakes to fit one."
+        )
+    if not fit["low"] and fit["high"] is None:
+        return (
+            "On the images that a temperature could be fitted to, the model is no better than "
+            "guessing, so the best temperature would run to infinity. It is left at 1."
+        )
+    return ""
+
+
+def _fitted(fit: dict) -> str:
+    fitted, low, before, after = (
+        words.number(fit[key]) for key in ("value", "low", "nll_before", "nll_after")
+    )
+    high = "no limit" if fit["high"] is None else words.number(fit["high"])
+    if fit["low"] <= 1 and (fit["high"] is None or fit["high"] >= 1):
+        meaning = ", an interval that holds 1, no change"
+    else:
+        meaning = ": the model was " + ("too sure" if fit["value"] > 1 else "not sure enough")
+    return (
+        f"The logits are divided by T = {fitted} [{low}, {high}]{meaning}. On the images it was "
+        f"fitted to, NLL goes from {before} to {after}. "
+    )
+
+
+def _change(before: dict, after: dict, metric: str, name: str) -> str:
+    old = words.metric_value(metric, value(before, metric))
+    new = words.metric_value(metric, value(after, metric))
+    if new == old:
+        return f"{name} stays {old}"
+    return f"{name} goes from {old} to {said(after, metric)}"
+
+
+def _cure(test: dict, method: dict) -> dict:
+    fit, cured = method["temperature"], method["splits"]["test"]
+    if fit and _unfitted(fit):
+        return finding(f"{method['title']} could not be fitted", _unfitted(fit), "warn")
+    text = (
+        f"On the test images {_change(test, cured, 'nll', 'NLL')}, "
+        f"{_change(test, cured, 'ece', 'ECE')}, {_change(test, cured, 'accuracy', 'accuracy')}."
+    )
+    if is_below(cured, test, "nll"):
+        tone, effect = "good", "helps"
+    elif is_below(test, cured, "nll"):
+        tone, effect = "bad", "makes it worse"
+    else:
+        tone, effect = "info", "makes no clear difference"
+    return finding(f"{method['title']} {effect}", (_fitted(fit) if fit else "") + text, tone)
+
+
+def _best(result: dict) -> dict:
+    best = result["methods"][best_method(result)]
+    test, lowest = as_is(result), best["splits"]["test"]
+    if lowest is test:
+        text = "By the NLL on the test images, nothing that was tried does better."
+        return finding("It is best as it is", text, "info")
+    if is_below(lowest, test, "nll"):
+        beyond = "The intervals lie apart, so the difference is more than chance."
+    else:
+        beyond = "The intervals overlap, so the difference may be chance."
+    text = f"{said(lowest, 'nll')}, against {said(test, 'nll')} as it is. {beyond}"
+    return finding(f"{best['title']} has the lowest test NLL", text, "info")
+
+
+def what_cures_did(result: dict) -> list[dict]:
+    """A finding for each method that is not the model as it is, then one for the best of all."""
+    cures = [method for name, method in result["methods"].items() if name != "point"]
+    return [
+        *(_cure(as_is(result), method) for method in cures),
+        *([_best(result)] if cures else []),
+    ]

@@ -1,0 +1,227 @@
+"""The pictures of the report: what is claimed against what is delivered, each with its intervals.
+
+Reliability diagrams follow Guo et al. (2017), figure 1, with an interval on every bin; the
+confidence histogram has the doubt's decades for its axis, as histogram.py explains. Blue is what
+the model delivers, vermilion what it claims, or gets wrong.
+"""
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
+from research.report import words
+from research.report.svg import FAINT, INK, QUIET, RIGHT, WRONG, new_figure, style, to_svg
+
+SHORTEST_BAR = 0.6  # where the logarithmic count axes start, so that a count of 1 is a visible bar
+SPLITS = ("train", "valid", "test")
+
+
+def _round_percent(share: float) -> str:
+    """A round share as the label of a tick: "99 %", "99.9999 %"."""
+    return f"{100 * share:.9g} %"
+
+
+def _percent_axis(axis) -> None:
+    axis.set_major_formatter(FuncFormatter(lambda share, _: _round_percent(share)))
+
+
+def _whiskers(entry: dict) -> list[list[float]] | None:
+    """An interval as matplotlib's error bar; never negative, as rounding could make it."""
+    if entry["low"] is None or entry["high"] is None:
+        return None
+    return [[max(entry["value"] - entry["low"], 0)], [max(entry["high"] - entry["value"], 0)]]
+
+
+def _dot(ax: Axes, entry: dict, row: float, colour: str, marker: str, label: str | None) -> None:
+    if entry["value"] is not None:
+        ax.errorbar(
+            entry["value"],
+            row,
+            xerr=_whiskers(entry),
+            fmt=marker,
+            color=colour,
+            markersize=6,
+            capsize=3,
+            label=label,
+        )
+
+
+def _rows(ax: Axes, names: list[str]) -> None:
+    """Named rows from top to bottom, with no axis line to their left."""
+    ax.set_yticks(range(len(names)), names)
+    ax.set_ylim(len(names) - 0.5, -0.5)
+    ax.spines["left"].set_visible(False)
+    ax.tick_params(axis="y", length=0)
+    ax.grid(axis="x", color=FAINT, linewidth=0.6)
+    ax.set_axisbelow(True)
+
+
+def confidence_histogram(split: dict) -> str:
+    """Right and wrong answers by how sure they were, in decades of doubt.
+
+    Args:
+        split: one split of a method; its "histogram" is drawn.
+    """
+    counts = {name: np.asarray(split["histogram"][name]) for name in ("right", "wrong")}
+    total = counts["right"] + counts["wrong"]
+    last = np.nonzero(total)[0][-1] + 1  # two classes leave the row below 50 % empty
+    counts = {name: n[:last] for name, n in counts.items()}
+    total, edges = total[:last], split["histogram"]["edges"][: last + 1]  # the surest first
+    allowed = np.maximum(total * 10.0 ** np.asarray(edges[1:]), SHORTEST_BAR * 1.04)
+    rows = np.arange(len(total))
+    with style():
+        figure = new_figure(0.46 * len(total) + 0.7)
+        ax = figure.add_subplot()
+        ax.set_xscale("log")
+        ax.set_xlim(
+            SHORTEST_BAR, max(total.max(), 10) * 12
+        )  # room for the numbers at the bars' ends
+        for name, colour, offset in (("right", RIGHT, -0.2), ("wrong", WRONG, 0.2)):
+            shown = counts[name] > 0
+            left = np.full(shown.sum(), SHORTEST_BAR)
+            widths = counts[name][shown] - SHORTEST_BAR
+            ax.barh(rows[shown] + offset, widths, 0.36, left, color=colour)
+            for row in rows[shown]:
+                n = counts[name][row]
+                text = f"{words.count(int(n))} {name}"
+                end = n if name == "right" else max(n, allowed[row])
+                ax.text(end * 1.15, row + offset, text, va="center", fontsize=10)
+        for row in rows[total > 0]:
+            label = "most that an honest model gets wrong" if row == rows[total > 0][0] else None
+            ax.plot(
+                [allowed[row]] * 2, [row + 0.02, row + 0.42], color=INK, linewidth=2, label=label
+            )
+        ax.set_ylim(len(total) - 0.5, -0.5)
+        ax.set_yticks(rows + 0.5, [_round_percent(1 - 10.0**edge) for edge in edges[1:]])
+        ax.grid(axis="y", color=FAINT, linewidth=0.6)
+        ax.set_axisbelow(True)
+        ax.xaxis.set_major_locator(NullLocator())
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.spines["bottom"].set_visible(False)
+        ax.set_title("Answers, by their confidence")
+        figure.legend(loc="outside lower right", handlelength=0.8)
+        sure = f"{words.count(int(total[0]))} of {words.count(int(total.sum()))} answers"
+        alt = (
+            f"Histogram of confidence on a logarithmic scale. {sure} are above "
+            f"{_round_percent(1 - 10.0 ** edges[1])}, {int(counts['wrong'][0])} of them wrong."
+        )
+        return to_svg(figure, "histogram", alt)
+
+
+def reliability_diagrams(methods: dict[str, dict]) -> list[str]:
+    """One reliability diagram of the test split for every method, all on the same axes."""
+    curves = [method["splits"]["test"]["reliability"] for method in methods.values()]
+    # Two classes leave the left half empty: start where the least sure answers of any method are.
+    first = min(next(i for i, n in enumerate(curve["count"]) if n) for curve in curves)
+    left = curves[0]["edges"][first]
+    most = max(max(curve["count"]) for curve in curves)
+    titles = [method["title"] for method in methods.values()]
+    return [
+        _reliability(curve, title, f"reliability-{i}", left, most)
+        for i, (curve, title) in enumerate(zip(curves, titles, strict=True))
+    ]
+
+
+def _reliability(curve: dict, title: str, name: str, left: float, most: int) -> str:
+    edges, count = np.asarray(curve["edges"]), np.asarray(curve["count"])
+    shown = count > 0
+    confidence, accuracy, low, high = (
+        np.asarray(curve[key], float)[shown] for key in ("confidence", "accuracy", "low", "high")
+    )
+    with style():
+        figure = new_figure(5.0)
+        ax, below = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
+        ax.plot([0, 1], [0, 1], color=QUIET, linewidth=1, linestyle="--")
+        ax.vlines(confidence, accuracy, confidence, color=WRONG, linewidth=8, alpha=0.35)
+        whiskers = np.maximum([accuracy - low, high - accuracy], 0)
+        ax.errorbar(confidence, accuracy, whiskers, fmt="o", color=RIGHT, markersize=5, capsize=3)
+        ax.set_ylim(-0.02, 1.02)
+        ax.set_ylabel("it is right")
+        ax.set_title(title)
+        ax.grid(color=FAINT, linewidth=0.6)
+        ax.set_axisbelow(True)
+        below.bar(
+            edges[:-1][shown],
+            count[shown] - SHORTEST_BAR,
+            np.diff(edges)[shown],
+            SHORTEST_BAR,
+            align="edge",
+            color=RIGHT,
+            alpha=0.55,
+            edgecolor="white",
+        )
+        below.set_yscale("log")
+        below.set_ylim(SHORTEST_BAR, most * 2)
+        below.yaxis.set_major_locator(LogLocator(numticks=4))
+        below.yaxis.set_minor_locator(NullLocator())
+        below.yaxis.set_major_formatter(FuncFormatter(lambda n, _: words.count(round(n))))
+        below.set_ylabel("images")
+        below.set_xlabel("it says")
+        below.set_xlim(left - 0.01, 1.01)
+        _percent_axis(ax.yaxis)
+        _percent_axis(below.xaxis)
+        figure.align_ylabels()
+        worst = np.argmax(np.abs(confidence - accuracy) * count[shown])
+        alt = (
+            f"Reliability diagram, {title}: where it says {words.percent(confidence[worst])} it is "
+            f"right {words.percent(accuracy[worst])} of the time."
+        )
+        return to_svg(figure, name, alt)
+
+
+def gap(splits: dict[str, dict]) -> str:
+    """Accuracy and mean confidence on train, valid and test, with their intervals."""
+    names = [name for name in SPLITS if name in splits]
+    with style():
+        figure = new_figure(0.45 * len(names) + 1.0)
+        ax = figure.add_subplot()
+        for row, name in enumerate(names):
+            metrics, is_first = splits[name]["metrics"], row == 0
+            accuracy, claimed = metrics["accuracy"], metrics["mean_confidence"]
+            ends = [accuracy["value"], claimed["value"]]
+            ax.plot(ends, [row, row], color=WRONG, alpha=0.35, linewidth=5, solid_capstyle="butt")
+            _dot(ax, claimed, row + 0.12, WRONG, "D", "it says, on average" if is_first else None)
+            _dot(ax, accuracy, row - 0.12, RIGHT, "o", "it is right" if is_first else None)
+        _rows(ax, [f"{name} ({words.count(splits[name]['n'])})" for name in names])
+        ax.xaxis.set_major_locator(MaxNLocator(4))
+        _percent_axis(ax.xaxis)
+        figure.legend(loc="outside upper left", ncols=2, reverse=True, handletextpad=0.2)
+        accuracies = [splits[name]["metrics"]["accuracy"]["value"] for name in names]
+        shown = [f"{n} {words.percent(a)}" for n, a in zip(names, accuracies, strict=True)]
+        alt = f"Accuracy and mean confidence by split. It is right: {', '.join(shown)}."
+        return to_svg(figure, "gap", alt)
+
+
+def methods_compared(methods: dict[str, dict]) -> str:
+    """NLL and ECE of every method on the test split, with intervals; lower is better."""
+    tests = [method["splits"]["test"]["metrics"] for method in methods.values()]
+    titles = [method["title"] for method in methods.values()]
+    panels = {
+        "nll": "NLL: the price of its confidence",
+        "ece": "ECE: how far it is from honest",
+    }
+    with style():
+        figure = new_figure(0.7 * len(titles) + 1.7)
+        for ax, (metric, title) in zip(figure.subplots(2, 1), panels.items(), strict=True):
+            for row, metrics in enumerate(tests):
+                if metric == "ece":
+                    chance = metrics["perfectly_calibrated_ece"]
+                    is_first = row == 0
+                    ax.plot(
+                        [chance["low"], chance["high"]],
+                        [row, row],
+                        color=FAINT,
+                        linewidth=9,
+                        solid_capstyle="butt",
+                        label="what chance alone gives an honest model" if is_first else None,
+                    )
+                _dot(ax, metrics[metric], row, RIGHT, "o", None)
+            _rows(ax, titles)
+            ax.set_title(title)
+            ax.xaxis.set_major_locator(MaxNLocator(4))
+        _percent_axis(ax.xaxis)
+        figure.legend(loc="outside lower right")
+        figure.align_titles()
+        values = [words.metric_value("nll", metrics["nll"]["value"]) for metrics in tests]
+        shown = [f"{t} {nll}" for t, nll in zip(titles, values, strict=True)]
+        return to_svg(figure, "methods", f"NLL and ECE by method. NLL: {', '.join(shown)}.")

@@ -1,0 +1,205 @@
+"""What the numbers say, in sentences for a person who has never heard of ECE.
+
+A finding is a dict with `title`, `text` and `tone` ("good", "warn", "bad", "info"). It claims a
+difference only where the intervals bear it, and says so where they do not. Everything is a pure
+function of `result`.
+"""
+
+from research.report import words
+from research.report.cures import what_cures_did
+from research.report.reading import as_is, finding, is_below, may_have_seen_test_images, said, value
+
+SURE_WHEN_WRONG = 0.8  # mistakes at this mean confidence give a person no warning
+FEW_IMAGES = 500
+FEW_MISTAKES = 10
+SATURATED_SHARE = 0.05  # of answers above 0.999999, or of one identical value
+
+
+def headline(result: dict) -> str:
+    """The claim and the delivery in one sentence."""
+    test = as_is(result)
+    claimed = words.metric_value("mean_confidence", value(test, "mean_confidence"))
+    return f"It says {claimed} on average; it is right {said(test, 'accuracy')} of the time."
+
+
+def verdict(test: dict) -> str:
+    """ "over", "under" or "within": the mean confidence against the interval of the accuracy."""
+    accuracy, confidence = test["metrics"]["accuracy"], value(test, "mean_confidence")
+    if confidence > accuracy["high"]:
+        return "over"
+    return "under" if confidence < accuracy["low"] else "within"
+
+
+def is_sure_when_wrong(test: dict) -> bool:
+    """Whether the mistakes carry a high confidence."""
+    return (value(test, "confidence_on_errors") or 0) >= SURE_WHEN_WRONG
+
+
+def wrong_above_99(test: dict) -> int:
+    """How many mistakes were made with at least 99 % confidence."""
+    histogram = test["histogram"]
+    upper_edges = histogram["edges"][1:]
+    pairs = zip(upper_edges, histogram["wrong"], strict=True)
+    return sum(wrong for edge, wrong in pairs if edge <= -2)  # doubt of 10^-2
+
+
+def _claim(result: dict) -> list[dict]:
+    test = as_is(result)
+    expected = test["n"] * (1 - value(test, "mean_confidence"))
+    allowed = words.plural(round(expected), "mistake") if expected >= 1 else "less than one mistake"
+    made = (
+        f"By its own word it should have made {allowed} in these {words.count(test['n'])} images; "
+        f"it made {words.count(test['errors'])}."
+    )
+    match verdict(test):
+        case "over":
+            return [finding("It is over-confident", made, "bad")]
+        case "under":
+            return [finding("It is under-confident: right more often than it says", made, "warn")]
+    agree = (
+        f"What it says and what it delivers agree, as far as {words.count(test['n'])} images can "
+        "tell. "
+    )
+    if not is_sure_when_wrong(test):
+        return [finding("Not over-confident on images like these", agree + made, "good")]
+    mistakes = words.plural(test["errors"], "mistake")
+    carry = "carries" if test["errors"] == 1 else "carry"
+    average = "" if test["errors"] == 1 else " on average"
+    return [
+        finding(
+            "Not over-confident on images like these, but sure when it is wrong",
+            f"{agree}But its {mistakes} {carry} {said(test, 'confidence_on_errors')} "
+            f"confidence{average}: a high number is no warning against a mistake.",
+            "warn",
+        )
+    ]
+
+
+def _gap(result: dict) -> list[dict]:
+    splits = result["methods"]["point"]["splits"]
+    if "train" not in splits:
+        return [
+            finding(
+                "No training images to compare with",
+                "A model that has learnt its training images by heart shows it as a gap between "
+                "those and new images. These data hold none, so the gap is not known. If the "
+                "model was trained on the images judged here, the truth is worse than this page.",
+                "info",
+            )
+        ]
+    names = {"train": "training", "valid": "validation", "test": "test"}
+    shown = [name for name in names if name in splits]
+    text = (
+        "Right on "
+        + ", ".join(
+            f"{said(splits[name], 'accuracy')} of the {names[name]} images" for name in shown
+        )
+        + ". NLL, the price of what it says (lower is better): "
+        + ", ".join(f"{said(splits[name], 'nll')} ({names[name]})" for name in shown)
+        + "."
+    )
+    train, test = splits["train"], splits["test"]
+    if is_below(test, train, "accuracy") or is_below(train, test, "nll"):
+        gap = finding(
+            "It is better on the images it was trained on",
+            text + " Part of what it learnt holds only for those images; believe the test images.",
+            "warn",
+        )
+    else:
+        tells = f"No gap between training and new images that {words.count(test['n'])} images show"
+        gap = finding(tells, text, "good")
+    if not may_have_seen_test_images(result):
+        return [gap]
+    unknown = finding(
+        "The test number may be too good",
+        "Candor split these images at random and cannot know which of them "
+        f"{result['model']['source']} was trained on. If it has seen the test images, it does "
+        "worse on new ones than this page says.",
+        "warn",
+    )
+    return [gap, unknown]
+
+
+def _saturation(result: dict) -> list[dict]:
+    test, is_rounded = as_is(result), result["model"]["saturated_output"]
+    extreme, identical = value(test, "share_above_0.999999"), value(test, "share_identical")
+    is_stuck = max(extreme, identical) >= SATURATED_SHARE
+    is_ruled_out = value(test, "nll") is None
+    if not (is_stuck or is_rounded or is_ruled_out):
+        return []
+    text = f"{words.percent(extreme)} of its answers are above 0.999999."
+    if identical >= SATURATED_SHARE:
+        text += (
+            f" {words.percent(identical)} are one and the same number: among them the sure cannot "
+            "be told from the very sure."
+        )
+    if is_rounded:
+        text += (
+            " The model gives rounded probabilities, and its logits could not be recovered: how "
+            "far beyond 0.9999999 an answer lies is lost."
+        )
+    if is_ruled_out:
+        text += " It gave a right answer the probability 0, and so its NLL is infinite."
+    title = "Its answers are stuck at the end of the scale"
+    return [finding(title if is_stuck else "Its probabilities are rounded", text, "warn")]
+
+
+def _calibration(result: dict) -> list[dict]:
+    test = as_is(result)
+    ece, chance = test["metrics"]["ece"], test["metrics"]["perfectly_calibrated_ece"]
+    text = (
+        "ECE, how far confidence and accuracy lie apart on average, is "
+        f"{words.with_interval('ece', ece)}. A perfectly honest model that says the same would "
+        f"show {words.with_interval('ece', chance)} on {words.count(test['n'])} images by chance."
+    )
+    if ece["value"] > chance["high"]:
+        return [finding("The distance from honest is real, not noise", text, "bad")]
+    return [finding("Its calibration error is no larger than chance makes it", text, "good")]
+
+
+def _mistakes(result: dict) -> list[dict]:
+    test = as_is(result)
+    if not test["errors"]:
+        return []
+    coverage = "accuracy_at_coverage_0.9"
+    refusing = (
+        "If it refused to answer the 10 % it is least sure of, it would be right "
+        f"{said(test, coverage)} of the time on the rest, instead of {said(test, 'accuracy')}."
+    )
+    sure = wrong_above_99(test)
+    title = f"{words.plural(test['errors'], 'mistake')} in {words.count(test['n'])} images"
+    how_sure = f"{words.count(sure) if sure else 'None'} of them with at least 99 % confidence. "
+    return [finding(title, how_sure + refusing, "warn" if sure else "info")]
+
+
+def _too_few(result: dict) -> list[dict]:
+    test = as_is(result)
+    if test["n"] >= FEW_IMAGES and test["errors"] >= FEW_MISTAKES:
+        return []
+    return [
+        finding(
+            "Few images, wide intervals",
+            f"It was tested on {words.plural(test['n'], 'image')} and made "
+            f"{words.plural(test['errors'], 'mistake')}. How sure a model has a right to be is "
+            "learnt from its mistakes: with so few, read the intervals, not the single numbers.",
+            "warn",
+        )
+    ]
+
+
+def _data(result: dict) -> list[dict]:
+    notes = result["data"]["notes"]
+    return [finding("About the data", " ".join(notes), "info")] if notes else []
+
+
+def findings(result: dict) -> list[dict]:
+    """All findings, in the order in which a person should read them.
+
+    Args:
+        result: the contents of result.json; its own "findings" and "next" are not read.
+
+    Returns:
+        Dicts of `title`, `text` and `tone` ("good", "warn", "bad", "info").
+    """
+    parts = (_claim, _gap, _saturation, _calibration, what_cures_did, _mistakes, _too_few, _data)
+    return [found for part in parts for found in part(result)]

@@ -1,0 +1,91 @@
+"""What to do next: at most a handful of sentences, with a command where there is one."""
+
+import shlex
+
+from research.report import words
+from research.report.findings import FEW_IMAGES, FEW_MISTAKES
+from research.report.reading import as_is, best_method, is_below, may_have_seen_test_images
+
+COMMAND = "launch/run.sh experiments.diagnose"
+MISTAKES_WANTED = 100  # the accuracy's interval is then about a fifth of the error rate either way
+
+
+def _use_the_cure(result: dict) -> list[str]:
+    name = best_method(result)
+    if not is_below(result["methods"][name]["splits"]["test"], as_is(result), "nll"):
+        return []
+    method = result["methods"][name]
+    fit = method["temperature"]
+    if fit:
+        t = words.number(fit["value"])
+        return [
+            f"Divide the logits by {t} before the softmax: the same answers, said with an honest "
+            f"confidence. From probabilities: p = p ** (1 / {t}), then p / p.sum()."
+        ]
+    return [f"Use {method['title']}: {method['about']}"]
+
+
+def _own_images(result: dict) -> list[str]:
+    if not result["model"]["imported"]:
+        return [
+            "Ask the same of your own model and images (class folders): "
+            f"{COMMAND} --data photos/ --model model.keras"
+        ]
+    if not may_have_seen_test_images(result):
+        return []
+    return [
+        "Keep back images that the model has never seen, put them in train/valid/test folders "
+        "(each with one folder per class) and ask again: "
+        f"{COMMAND} --data photos/ --model {shlex.quote(result['model']['source'])}"
+    ]
+
+
+def _more_images(result: dict) -> list[str]:
+    test = as_is(result)
+    if test["errors"] >= FEW_MISTAKES and test["n"] >= FEW_IMAGES:
+        return []
+    if not test["errors"]:
+        return [f"Find images that it gets wrong: it made no mistake in {words.count(test['n'])}."]
+    wanted = int(round(MISTAKES_WANTED * test["n"] / test["errors"], -2))
+    return [
+        f"Collect more test images: about {words.count(wanted)} hold {MISTAKES_WANTED} mistakes at "
+        "this rate, enough for narrow intervals."
+    ]
+
+
+def _refuse(result: dict) -> list[str]:
+    test = as_is(result)
+    refused = {"metrics": {"accuracy": test["metrics"]["accuracy_at_coverage_0.9"]}}
+    if not test["errors"] or not is_below(test, refused, "accuracy"):
+        return []
+    return ["Send the 10 % it is least sure of to a person: the rest is then right more often."]
+
+
+def _look(result: dict) -> list[str]:
+    if not result["mistakes"]:
+        return []
+    return [
+        "Look at its most confident mistakes: wrong labels and odd images are often among them."
+    ]
+
+
+def _logits(result: dict) -> list[str]:
+    if not result["model"]["saturated_output"]:
+        return []
+    return [
+        "Give logits instead of rounded probabilities: save the model with a linear last layer, or "
+        "put the numbers before the softmax in the predictions file."
+    ]
+
+
+def next_steps(result: dict) -> list[str]:
+    """What to do next, the most useful first.
+
+    Args:
+        result: the contents of result.json; its own "findings" and "next" are not read.
+
+    Returns:
+        Sentences; a command, where there is one, ends its sentence after a colon.
+    """
+    parts = (_use_the_cure, _more_images, _refuse, _look, _logits, _own_images)
+    return [step for part in parts for step in part(result)]

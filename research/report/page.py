@@ -1,0 +1,140 @@
+"""report.html: one file that asks nothing of the network, reads on a phone and prints."""
+
+import base64
+import io
+from pathlib import Path
+
+import jinja2
+import numpy as np
+from markupsafe import Markup
+from PIL import Image
+
+from research.report import figures, words
+from research.report.findings import headline
+
+SMALL, LARGE = (
+    128,
+    320,
+)  # pixels: pictures below are shown with crisp pixels, above are sent smaller
+TONES = {"good": "Good", "warn": "Take care", "bad": "Problem", "info": "Note"}
+TABLE_METRICS = ("accuracy", "mean_confidence", "nll", "ece", "error_auroc")
+
+
+def data_uri(picture: np.ndarray) -> str:
+    """A picture [H, W, 3] uint8 as the PNG that an `<img>` holds in itself."""
+    image = Image.fromarray(picture)
+    image.thumbnail((LARGE, LARGE))
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _shown_mistakes(result: dict, pictures: list[np.ndarray | None]) -> list[dict]:
+    return [
+        mistake
+        | {
+            "picture": None if picture is None else data_uri(picture),
+            "is_small": picture is not None and max(picture.shape[:2]) < SMALL,
+            "says": words.percent(mistake["confidence"]),
+        }
+        for mistake, picture in zip(result["mistakes"], pictures, strict=True)
+    ]
+
+
+def _row(metric: str, splits: list[dict]) -> tuple[str, list[tuple[str, str]]]:
+    """A metric's name, and its (value, interval) as text for every column."""
+    return words.metric_name(metric), [
+        (
+            words.metric_value(metric, split["metrics"][metric]["value"]),
+            words.metric_interval(metric, split["metrics"][metric]),
+        )
+        for split in splits
+    ]
+
+
+def _split_rows(splits: list[dict]) -> list[tuple[str, list[tuple[str, str]]]]:
+    counts = [
+        (name, [(words.count(split[key]), "") for split in splits])
+        for name, key in (("Images", "n"), ("Mistakes", "errors"))
+    ]
+    return counts + [_row(metric, splits) for metric in TABLE_METRICS[:4]]
+
+
+def _method_rows(methods: list[dict]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """The main metrics of the test split, then the cost."""
+    times = [
+        words.NONE
+        if method["milliseconds_per_image"] is None
+        else f"{method['milliseconds_per_image']:.3g} ms"
+        for method in methods
+    ]
+    draws = [words.plural(method["draws"], "draw") for method in methods]
+    cost = ("Time per image", list(zip(times, draws, strict=True)))
+    tests = [method["splits"]["test"] for method in methods]
+    return [*(_row(metric, tests) for metric in TABLE_METRICS), cost]
+
+
+def _number_rows(result: dict) -> list[tuple[str, str, list[tuple[str, str]]]]:
+    """Every metric of the test split: its name, its meaning, and a cell for every method."""
+    tests = [method["splits"]["test"] for method in result["methods"].values()]
+    rows = []
+    for metric in tests[0]["metrics"]:
+        name, cells = _row(metric, tests)
+        rows.append((name, result["descriptions"].get(metric, ""), cells))
+    return rows
+
+
+def _figures(result: dict) -> dict:
+    methods = result["methods"]
+    splits = methods["point"]["splits"]
+    drawn = {
+        "histogram": figures.confidence_histogram(splits["test"]),
+        "gap": figures.gap(splits) if len(splits) > 1 else None,
+        "methods": figures.methods_compared(methods) if len(methods) > 1 else None,
+    }
+    safe = {name: Markup(svg) if svg else None for name, svg in drawn.items()}
+    return safe | {"reliability": [Markup(svg) for svg in figures.reliability_diagrams(methods)]}
+
+
+def _split_command(step: str) -> tuple[str, str]:
+    """A next step as (sentence, command); the command is empty where there is none."""
+    before, mark, command = step.partition("launch/run.sh")
+    return before, mark + command
+
+
+def render(result: dict, pictures: list[np.ndarray | None]) -> str:
+    """The whole page.
+
+    Args:
+        result: the contents of result.json, with its findings and next steps.
+        pictures: aligned with `result["mistakes"]`: [H, W, 3] uint8, or None where there is none.
+
+    Returns:
+        HTML. Names that come from the user's files are escaped; nothing is loaded from elsewhere.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "together": words.keep_together,
+        "count": words.count,
+        "duration": words.duration,
+    }
+    splits, methods = result["methods"]["point"]["splits"], list(result["methods"].values())
+    return environment.get_template("page.html").render(
+        result=result,
+        headline=headline(result),
+        tones=TONES,
+        mistakes=_shown_mistakes(result, pictures),
+        figures=_figures(result),
+        splits=list(splits),
+        split_rows=_split_rows(list(splits.values())),
+        methods=methods,
+        method_rows=_method_rows(methods),
+        number_rows=_number_rows(result),
+        steps=[_split_command(step) for step in result["next"]],
+    )

@@ -1,0 +1,50 @@
+"""How the sentences read `result`: metrics with intervals, and whether two intervals lie apart."""
+
+import math
+
+from research.report import words
+
+
+def finding(title: str, text: str, tone: str) -> dict:
+    """One finding as result.json holds it."""
+    return {"title": title, "text": text, "tone": tone}
+
+
+def as_is(result: dict) -> dict:
+    """The test split of the model as it is."""
+    return result["methods"]["point"]["splits"]["test"]
+
+
+def said(split: dict, metric: str) -> str:
+    """A metric of a split with its interval, as it stands in a sentence."""
+    return words.with_interval(metric, split["metrics"][metric])
+
+
+def value(split: dict, metric: str) -> float | None:
+    """A metric of a split."""
+    return split["metrics"][metric]["value"]
+
+
+def is_below(split: dict, other: dict, metric: str) -> bool:
+    """Whether `split`'s interval of a metric lies wholly below `other`'s."""
+    high, low = split["metrics"][metric]["high"], other["metrics"][metric]["low"]
+    return high is not None and low is not None and high < low
+
+
+def may_have_seen_test_images(result: dict) -> bool:
+    """Whether a model from elsewhere is judged on images that Candor set aside at random."""
+    model = result["model"]
+    is_untouched = model["imported"] and model["training"] is None
+    has_splits = "train" in result["methods"]["point"]["splits"]
+    return is_untouched and has_splits and not result["data"]["given_splits"]
+
+
+def best_method(result: dict) -> str:
+    """The name of the method with the lowest test NLL."""
+    methods = result["methods"]
+
+    def test_nll(name: str) -> float:
+        nll = value(methods[name]["splits"]["test"], "nll")
+        return math.inf if nll is None else nll
+
+    return min(methods, key=test_nll)

@@ -1,0 +1,169 @@
+"""A result.json made by hand: every number can be set, nothing is computed or trained."""
+
+import numpy as np
+import pytest
+
+from research.metrics.evaluate import DESCRIPTIONS
+from research.metrics.intervals import wilson
+from research.report.findings import findings
+from research.report.histogram import histogram
+from research.report.next_steps import next_steps
+
+
+def estimate(value, low=None, high=None) -> dict:
+    """A number whose interval is a tenth of it either way where none is given."""
+    if value is None:
+        return {"value": None, "low": None, "high": None, "interval": "undefined"}
+    low, high = value * 0.9 if low is None else low, value * 1.1 if high is None else high
+    return {"value": value, "low": low, "high": high, "interval": "bootstrap"}
+
+
+def make_split(n=1000, errors=40, confidence=0.999, doubts_wrong=(0.05, 1e-4, 1e-9), **metrics):
+    """One split of one method.
+
+    Args:
+        n: images.
+        errors: how many are wrong.
+        confidence: mean confidence.
+        doubts_wrong: doubts of the mistakes, repeated in turn.
+        metrics: other metrics, as numbers, or as dicts where the interval matters; "__" stands for
+            the dot in a name.
+    """
+    accuracy = 1 - errors / n
+    low, high = (float(end) for end in wilson(np.asarray(n - errors), np.asarray(n)))
+    values = {name: estimate(0.3) for name in DESCRIPTIONS}
+    values |= {
+        "accuracy": estimate(accuracy, low, high),
+        "mean_confidence": estimate(confidence, confidence, confidence),
+        "overconfidence": estimate(confidence - accuracy),
+        "confidence_on_errors": estimate(0.93 if errors else None),
+        "share_above_0.999999": estimate(0.0),
+        "share_identical": estimate(0.001),
+        "ece": estimate(0.03, 0.025, 0.035),
+        "perfectly_calibrated_ece": estimate(0.005, 0.001, 0.01),
+        "accuracy_at_coverage_0.9": estimate(0.99, 0.98, 0.995),
+    }
+    for name, given in metrics.items():
+        values[name.replace("__", ".")] = given if isinstance(given, dict) else estimate(given)
+    doubt = np.concatenate([np.full(n - errors, 1e-7), np.resize(doubts_wrong, errors)])
+    correct = np.arange(n) < n - errors
+    empty = [None] * 13
+    return {
+        "n": n,
+        "errors": errors,
+        "metrics": values,
+        "reliability": {
+            "edges": [i / 15 for i in range(16)],
+            "count": [0] * 13 + [10, n - 10],
+            "confidence": [*empty, 0.9, confidence],
+            "accuracy": [*empty, 0.5, accuracy],
+            "low": [*empty, 0.24, low],
+            "high": [*empty, 0.76, high],
+        },
+        "histogram": histogram(doubt, correct),
+    }
+
+
+FIT = {
+    "value": 2.31,
+    "low": 2.1,
+    "high": 2.5,
+    "nll_before": 0.4,
+    "nll_after": 0.2,
+    "separable": False,
+}
+
+
+def make_method(title="As it is", *, splits=None, temperature=None, **options):
+    """One method; by default as it is on a test split."""
+    method = {
+        "title": title,
+        "about": f"About {title}.",
+        "draws": 1,
+        "milliseconds_per_image": 41.2,
+        "temperature": temperature,
+        "splits": splits or {"test": make_split()},
+    }
+    return method | options
+
+
+def make_result(methods=None, *, mistakes=(), data=None, model=None):
+    """A whole result, with its findings and next steps."""
+    result = {
+        "schema_version": 1,
+        "command": "launch/run.sh experiments.diagnose --data photos/ --model model.keras",
+        "created": "2025-01-31T12:00:00+00:00",
+        "seconds": 133.2,
+        "seed": 7,
+        "commit": "0123abc",
+        "versions": {"jax": "0.10.2"},
+        "data": {
+            "name": "photos/",
+            "classes": ["bad", "good"],
+            "image_size": 224,
+            "counts": {"test": 1000},
+            "given_splits": False,
+            "facts": {},
+            "notes": [],
+        }
+        | (data or {}),
+        "model": {
+            "description": "VGG16 with its own head",
+            "source": "model.keras",
+            "imported": True,
+            "parameters": 14846530,
+            "preprocess": {"name": "caffe", "reason": "it goes with Keras' weights"},
+            "parity": 3.1e-6,
+            "saturated_output": False,
+            "training": None,
+        }
+        | (model or {}),
+        "methods": methods or {"point": make_method()},
+        "mistakes": list(mistakes),
+        "descriptions": DESCRIPTIONS,
+    }
+    result["findings"] = findings(result)
+    result["next"] = next_steps(result)
+    return result
+
+
+HOSTILE = "<script>alert(1)</script>"
+
+
+@pytest.fixture(scope="session")
+def full_result() -> dict:
+    """Three splits, three methods, three mistakes, and a class whose name is a script."""
+
+    def splits(nll, ece):
+        return {
+            "train": make_split(n=4000, errors=0, confidence=0.9999, nll=0.001),
+            "valid": make_split(n=500, errors=16, nll=nll),
+            "test": make_split(n=1000, errors=40, nll=nll, ece=ece, share_above_0__999999=0.62),
+        }
+
+    mistakes = [
+        {
+            "id": f"good/IMG_{i}{'x' * 150 * (i == 1)}.jpg",  # one name too long for a line
+            "label": "good",
+            "prediction": HOSTILE,
+            "confidence": confidence,
+            "split": "test",
+        }
+        for i, confidence in enumerate((0.999998, 0.9991, 0.85))
+    ]
+    return make_result(
+        {
+            "point": make_method(splits=splits(0.4, 0.035)),
+            "mc_dropout": make_method("MC dropout", splits=splits(0.35, 0.03), draws=32),
+            "temperature": make_method(
+                "Temperature scaling", splits=splits(0.2, 0.008), temperature=FIT
+            ),
+        },
+        mistakes=mistakes,
+        data={
+            "classes": [HOSTILE, "good"],
+            "counts": {"train": 4000, "valid": 500, "test": 1000},
+            "facts": {"duplicates": 4},
+            "notes": ["4 images are copies of another."],
+        },
+    )
