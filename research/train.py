@@ -156,7 +156,7 @@ def train(
     take_step = _compile_step(method, dataset, settings, step_key, mesh)
     predict = predictor(method, predict_key, settings.batch_size, mesh)
     sample = dataset.train.images[np.arange(1)]
-    position = _start(replicate(jax.jit(method.init)(init_key, sample), mesh), mesh)
+    position = _start(replicate(method.init(init_key, sample), mesh), mesh)
 
     with (
         contextlib.closing(checkpoint.open_checkpoints(directory / "checkpoints")) as checkpoints,

@@ -107,6 +107,17 @@ def test_damaged_config(files, tmp_path, content):
     assert "cannot load it" in refusal(path)
 
 
+def test_keras_2_archive(files, tmp_path):
+    """Keras 2.13 to 2.15 wrote this module, which Keras 3 does not have."""
+
+    def change(content):
+        config = json.loads(content) | {"module": "keras.src.engine.functional"}
+        return json.dumps(config | {"class_name": "Functional"})
+
+    path = rewritten(files / "model.keras", tmp_path / "model.keras", change)
+    assert "of Keras 2, which Keras 3 cannot read; save it there as model.h5" in refusal(path)
+
+
 def test_weights_missing_in_the_archive(files, tmp_path):
     path = tmp_path / "model.keras"
     with zipfile.ZipFile(files / "model.keras") as old, zipfile.ZipFile(path, "w") as new:
