@@ -13,6 +13,18 @@ from research.models.preprocess import PREPROCESS
 from research.models.vgg import VGG16
 
 
+def _random_params(network, size):
+    """Weights of a sensible scale, without waiting for XLA to compile the initialisation."""
+    shapes = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, size, size, 3)))
+    generator = np.random.default_rng(0)
+
+    def draw(leaf):
+        scale = np.sqrt(2 / max(1, np.prod(leaf.shape[:-1])))
+        return (scale * generator.normal(size=leaf.shape)).astype(np.float32)
+
+    return jax.tree.map(draw, shapes["params"])
+
+
 @pytest.mark.parametrize(
     ("network", "size", "expected"),
     [
@@ -100,10 +112,11 @@ def test_tiny_maps_use_patches_under_vmap_and_gradients_agree():
 def test_bfloat16_computes_low_and_keeps_parameters_and_logits_high():
     images = jax.random.uniform(jax.random.key(0), (4, 32, 32, 3))
     network = VGG16(10, "cifar", width=0.1, dtype=jnp.bfloat16)
-    params = jax.jit(network.init)(jax.random.key(1), images)
-    logits = jax.jit(network.apply)(params, images)
-    exact = jax.jit(VGG16(10, "cifar", width=0.1).apply)(params, images)
-    assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
+    params = _random_params(network, 32)
+    logits = jax.jit(network.apply)({"params": params}, images)
+    exact = jax.jit(VGG16(10, "cifar", width=0.1).apply)({"params": params}, images)
+    shapes = jax.eval_shape(network.init, jax.random.key(0), images)
+    assert {leaf.dtype for leaf in jax.tree.leaves(shapes)} == {jnp.dtype("float32")}
     assert logits.dtype == jnp.float32
     assert np.abs(logits - exact).max() > 0  # it did compute in bfloat16 ...
     # ... whose rounding is 2^-8; it grows with the 16 layers.
@@ -112,8 +125,8 @@ def test_bfloat16_computes_low_and_keeps_parameters_and_logits_high():
 
 def test_dropout_needs_a_key():
     images = jnp.ones((2, 32, 32, 3), jnp.uint8)
-    model = chain.as_model(VGG16(4, "cifar", width=0.1), PREPROCESS["unit"])
-    params = model.init(jax.random.key(0), images)
+    network = VGG16(4, "cifar", width=0.1)
+    model, params = chain.as_model(network, PREPROCESS["unit"]), _random_params(network, 32)
     quiet = model.apply(params, images)
     np.testing.assert_array_equal(quiet, model.apply(params, images))
     noisy = model.apply(params, images, jax.random.key(1))
@@ -124,7 +137,7 @@ def test_dropout_needs_a_key():
 def test_base_and_head_cut_apart_give_the_whole_network():
     network = VGG16(4, "asker", width=0.05)
     images = jax.random.uniform(jax.random.key(0), (2, 128, 128, 3))
-    params = jax.jit(network.init)(jax.random.key(1), images)["params"]
+    params = _random_params(network, 128)
     base, head = chain.cut(network.layers)
     assert not any(isinstance(layer, chain.Conv | chain.Pool) for layer in head)
     base_model, head_model = chain.as_model(chain.Chain(base)), chain.as_model(chain.Chain(head))
