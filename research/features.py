@@ -50,11 +50,12 @@ def compute_features(
     compiled = jax.jit(apply)
     on_device = replicate(params, mesh)
     splits, digest = {}, _digest(params)
-    bar = tqdm(total=sum(len(s.labels) for s in dataset.splits.values()), desc="base", unit="image")
+    total = sum(len(split.labels) for split in dataset.splits.values())
+    bar = tqdm(total=total, desc="running the base", unit="image", disable=None)
 
     def one_batch(images):
         features = np.asarray(compiled(on_device, shard(images, mesh)))
-        bar.update(batch_size)
+        bar.update(min(batch_size, total - bar.n))
         return features
 
     directory.mkdir(parents=True, exist_ok=True)

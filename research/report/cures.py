@@ -1,7 +1,15 @@
 """What each method did for the model, in sentences."""
 
 from research.report import words
-from research.report.reading import as_is, best_method, finding, is_below, said, value
+from research.report.reading import (
+    as_is,
+    best_method,
+    finding,
+    lowers_nll,
+    raises_nll,
+    said,
+    value,
+)
 
 
 def _unfitted(fit: dict) -> str:
@@ -51,9 +59,9 @@ def _cure(test: dict, method: dict) -> dict:
         f"On the test images {_change(test, cured, 'nll', 'NLL')}, "
         f"{_change(test, cured, 'ece', 'ECE')}, {_change(test, cured, 'accuracy', 'accuracy')}."
     )
-    if is_below(cured, test, "nll"):
+    if lowers_nll(cured):
         tone, effect = "good", "helps"
-    elif is_below(test, cured, "nll"):
+    elif raises_nll(cured):
         tone, effect = "bad", "makes it worse"
     else:
         tone, effect = "info", "makes no clear difference"
@@ -66,11 +74,11 @@ def _best(result: dict) -> dict:
     if lowest is test:
         text = "By the NLL on the test images, nothing that was tried does better."
         return finding("It is best as it is", text, "info")
-    if is_below(lowest, test, "nll"):
-        beyond = "The intervals lie apart, so the difference is more than chance."
-    else:
-        beyond = "The intervals overlap, so the difference may be chance."
-    text = f"{said(lowest, 'nll')}, against {said(test, 'nll')} as it is. {beyond}"
+    text = f"{said(lowest, 'nll')}, against {said(test, 'nll')} as it is."
+    change = lowest["nll_change"]
+    if change["value"] is not None:
+        verdict = "more than chance" if lowers_nll(lowest) else "this may be chance"
+        text += f" Image by image the change is {words.with_interval('nll', change)}: {verdict}."
     return finding(f"{best['title']} has the lowest test NLL", text, "info")
 
 

@@ -4,7 +4,13 @@ import shlex
 
 from research.report import words
 from research.report.findings import FEW_IMAGES, FEW_MISTAKES
-from research.report.reading import as_is, best_method, is_below, may_have_seen_test_images
+from research.report.reading import (
+    as_is,
+    best_method,
+    is_below,
+    lowers_nll,
+    may_have_seen_test_images,
+)
 
 COMMAND = "launch/run.sh experiments.diagnose"
 MISTAKES_WANTED = 100  # the accuracy's interval is then about a fifth of the error rate either way
@@ -12,7 +18,7 @@ MISTAKES_WANTED = 100  # the accuracy's interval is then about a fifth of the er
 
 def _use_the_cure(result: dict) -> list[str]:
     name = best_method(result)
-    if not is_below(result["methods"][name]["splits"]["test"], as_is(result), "nll"):
+    if not lowers_nll(result["methods"][name]["splits"]["test"]):
         return []
     method = result["methods"][name]
     fit = method["temperature"]

@@ -31,6 +31,18 @@ def is_below(split: dict, other: dict, metric: str) -> bool:
     return high is not None and low is not None and high < low
 
 
+def lowers_nll(split: dict) -> bool:
+    """Whether a method's NLL is below that of the model as it is by more than chance."""
+    high = split["nll_change"]["high"]
+    return high is not None and high < 0
+
+
+def raises_nll(split: dict) -> bool:
+    """Whether a method's NLL is above that of the model as it is by more than chance."""
+    low = split["nll_change"]["low"]
+    return low is not None and low > 0
+
+
 def may_have_seen_test_images(result: dict) -> bool:
     """Whether a model from elsewhere is judged on images that Candor set aside at random."""
     model = result["model"]

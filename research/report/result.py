@@ -8,6 +8,7 @@ from research.classifier import Classifier
 from research.data.dataset import Dataset, Split
 from research.data.predictions import SPLITS, PredictionsFile
 from research.metrics.evaluate import evaluate
+from research.metrics.paired import nll_change
 from research.metrics.predictive import scores
 from research.metrics.reliability import reliability_curve
 from research.report.histogram import histogram
@@ -34,23 +35,25 @@ def _reliability(confidence: np.ndarray, correct: np.ndarray) -> dict:
     return {name: _plain(each) for name, each in {"edges": edges, **curve}.items()}
 
 
-def judge(log_probs: np.ndarray, labels: np.ndarray, seed: int = 0) -> dict:
+def judge(log_probs: np.ndarray, labels: np.ndarray, as_it_is: np.ndarray, seed: int = 0) -> dict:
     """One method on one split.
 
     Args:
         log_probs: [S, N, K].
         labels: [N] int.
+        as_it_is: [S, N, K] of the network without any cure, to compare with.
         seed: of the bootstrap.
 
     Returns:
-        `n`, `errors`, `metrics` (by name: value, low, high, interval), `reliability` and
-        `histogram`.
+        `n`, `errors`, `metrics` (by name: value, low, high, interval), `nll_change` (against
+        `as_it_is`, paired), `reliability` and `histogram`.
     """
     s = scores(log_probs, labels)
     return {
         "n": len(labels),
         "errors": int(np.sum(~s.correct)),
         "metrics": {n: _plain(e) for n, e in evaluate(log_probs, labels, seed=seed).items()},
+        "nll_change": _plain(nll_change(scores(as_it_is, labels), s, seed=seed)),
         "reliability": _reliability(s.confidence, s.correct),
         "histogram": histogram(s.doubt, s.correct),
     }

@@ -58,6 +58,25 @@ def _wrapped(text: str, mark: str = "") -> str:
     return lines.replace("\N{NO-BREAK SPACE}", " ")
 
 
+def _subject(result: dict) -> list[str]:
+    """What was judged, on what, and how far it can be trusted to be the person's own network."""
+    data, model = result["data"], result["model"]
+    size = "" if data["image_size"] is None else f", {data['image_size']} pixels"
+    lines = [
+        f"Data: {data['name']}, {len(data['classes'])} classes{size}. {' '.join(data['notes'])}"
+    ]
+    count = "" if model["parameters"] is None else f", {words.count(model['parameters'])} weights"
+    lines.append(f"Model: {model['description']}{count}.")
+    if model["preprocess"]:
+        lines.append(f"Pixels: {model['preprocess']['name']} ({model['preprocess']['reason']}).")
+    if model["parity"] is not None:
+        lines.append(
+            f"Parity: our outputs differ from Keras' own by {model['parity']:.1g} of the largest "
+            "(limit 1e-04)."
+        )
+    return [_wrapped(line.strip()) for line in lines]
+
+
 def summary(result: dict, page: str = "report.html") -> str:
     """What the terminal shows at the end.
 
@@ -83,7 +102,7 @@ def summary(result: dict, page: str = "report.html") -> str:
     )
     findings = [_wrapped(found["title"], MARKS[found["tone"]]) for found in result["findings"]]
     steps = [_wrapped(step, f"{i}.") for i, step in enumerate(result["next"], start=1)]
-    parts = [[_wrapped(headline(result))], splits, compared, findings]
+    parts = [[_wrapped(headline(result))], _subject(result), splits, compared, findings]
     if steps:
         parts.append(["What to do next:", *steps])
     parts.append([f"The whole report: {page}"])

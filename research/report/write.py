@@ -29,14 +29,15 @@ METHODS = {  # title, and one sentence about it
 }
 
 
-def _method(name: str, judged: Judged, splits: dict[str, Split], seed: int) -> dict:
+def _method(name: str, judged: dict[str, Judged], splits: dict[str, Split], seed: int) -> dict:
     title, about = METHODS[name]
-    fit = judged.fit
+    this, as_it_is = judged[name], judged["point"]
+    fit = this.fit
     return {
         "title": title,
         "about": about,
-        "draws": len(judged.log_probs["test"]),
-        "milliseconds_per_image": judged.milliseconds_per_image,
+        "draws": len(this.log_probs["test"]),
+        "milliseconds_per_image": this.milliseconds_per_image,
         "temperature": None
         if fit is None
         else {
@@ -49,8 +50,8 @@ def _method(name: str, judged: Judged, splits: dict[str, Split], seed: int) -> d
             "diverged": int(fit.diverged),
         },
         "splits": {
-            split: judge(log_probs, splits[split].labels, seed)
-            for split, log_probs in judged.log_probs.items()
+            split: judge(log_probs, splits[split].labels, as_it_is.log_probs[split], seed)
+            for split, log_probs in this.log_probs.items()
         },
     }
 
@@ -108,7 +109,7 @@ def write_report(
         "versions": versions(),
         "data": data,
         "model": model,
-        "methods": {name: _method(name, each, splits, seed) for name, each in judged.items()},
+        "methods": {name: _method(name, judged, splits, seed) for name in judged},
         "mistakes": mistakes,
         "descriptions": DESCRIPTIONS,
     }
@@ -119,4 +120,4 @@ def write_report(
     _save_predictions(directory / "predictions.npz", judged, splits, classes)
     write_json(directory / "result.json", result)
     write_whole(directory / "report.html", lambda part: part.write_text(text, encoding="utf-8"))
-    return f"{terminal.summary(result)}\n\nopen {directory / 'report.html'}"
+    return terminal.summary(result, str(directory / "report.html"))

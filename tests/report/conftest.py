@@ -122,6 +122,13 @@ def make_result(methods=None, *, mistakes=(), data=None, model=None):
         "mistakes": list(mistakes),
         "descriptions": DESCRIPTIONS,
     }
+    for method in result["methods"].values():
+        for name, split in method["splits"].items():
+            before = result["methods"]["point"]["splits"][name]["metrics"]["nll"]["value"]
+            after = split["metrics"]["nll"]["value"]
+            change = None if before is None else after - before
+            ends = () if change is None else (change - 0.02, change + 0.02)
+            split["nll_change"] = estimate(change, *ends)
     result["findings"] = findings(result)
     result["next"] = next_steps(result)
     return result
