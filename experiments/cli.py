@@ -5,6 +5,7 @@ scheduler, after saving.
 """
 
 import contextlib
+import errno
 import io
 import re
 import sys
@@ -16,6 +17,10 @@ import tyro
 from research.errors import UserError
 
 Config = TypeVar("Config")
+# What the disk says that no program can mend.
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY}
+_NO_FOLDER = {errno.ENOTDIR, errno.ENAMETOOLONG}
 
 
 def parse(config_type: type[Config], arguments: list[str] | None = None) -> Config:
@@ -36,19 +41,35 @@ def parse(config_type: type[Config], arguments: list[str] | None = None) -> Conf
         lines = re.sub(r"[╭╮╰╯│]", "", errors.getvalue()).splitlines()[1:-1]
         text = " ".join(" ".join(lines).split())
         what, *advice = re.split(r" ?─+ ?", text)
+        # None is what leaving an option out means.
+        what = re.sub(r"'None', |, 'None'", "", what.rstrip("."))
+        number = re.fullmatch(r"Error parsing (--\w+): .*(int|float).*?: '(.*)'", what)
+        if number:
+            name, kind, value = number.groups()
+            what = f"{name} {value}: not a {'whole ' if kind == 'int' else ''}number"
         hint = advice[0] if advice and advice[0].startswith("Perhaps") else ""
         name = re.search(r"--\S+", hint)
         maybe = f" Did you mean {name.group()}?" if name else ""
-        raise UserError(f"{what.rstrip('.')}.{maybe} --help lists the options") from None
+        raise UserError(f"{what}.{maybe} --help lists the options") from None
 
 
 def run(main: Callable[[Config], None], config_type: type[Config]) -> None:
-    """Parses, runs and turns the user's errors into one line and exit code 2."""
+    """Parses, runs and turns the user's errors, and the disk's, into one line and exit code 2."""
+    sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be text
     try:
         main(parse(config_type))
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        _stop(str(error))
+    except OSError as error:
+        if error.errno not in _FULL | _NOT_ALLOWED | _NO_FOLDER:
+            raise
+        way_out = "make room or give permission there, or choose another --out"
+        _stop(f"{error.filename}: {error.strerror}; {way_out}")
     except KeyboardInterrupt:
         print("stopped: the same command goes on where it was", file=sys.stderr)
         sys.exit(130)
+
+
+def _stop(message: str) -> None:
+    print("error:", " ".join(message.splitlines()), file=sys.stderr)
+    sys.exit(2)
