@@ -1,0 +1,33 @@
+"""The README tells the truth: its commands, options and files exist."""
+
+import dataclasses
+import importlib
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def test_commands_and_their_options_exist():
+    commands = re.findall(r"launch/run\.sh (experiments\.[\w.]+)((?: [^\n`#]*)?)", README)
+    assert len(commands) >= 8
+    for module, rest in commands:
+        fields = {f.name for f in dataclasses.fields(importlib.import_module(module).Config)}
+        for option in re.findall(r"--(\w+)", rest):
+            assert option in fields, f"{module} has no --{option}"
+
+
+def test_options_in_the_text_exist():
+    fields = {
+        f.name for f in dataclasses.fields(importlib.import_module("experiments.diagnose").Config)
+    }
+    for option in re.findall(r"`--(\w+)", README):
+        assert option in fields | {"help"}, option
+
+
+def test_files_named_in_the_house_exist():
+    house = re.search(r"```\n(research/ .*?)```", README, re.DOTALL).group(1)
+    for name in re.findall(r"\b(\w+\.py)\b", house):
+        assert list((ROOT / "research").rglob(name)) or (ROOT / "experiments" / name).exists(), name
+    assert (ROOT / re.search(r"!\[.*?\]\((.*?)\)", README).group(1)).exists()
