@@ -37,10 +37,10 @@ def parse(config_type: type[Config], arguments: list[str] | None = None) -> Conf
     except SystemExit as stop:
         if stop.code == 0:
             raise
-        # tyro draws a box: what is wrong stands above its first rule, what to do below.
-        lines = re.sub(r"[╭╮╰╯│]", "", errors.getvalue()).splitlines()[1:-1]
+        # tyro draws a box, in ASCII where it must: a title, what is wrong, a rule, what to do.
+        lines = re.sub(r"[╭╮╰╯│]", "", errors.getvalue()).splitlines()[1:]
         text = " ".join(" ".join(lines).split())
-        what, *advice = re.split(r" ?─+ ?", text)
+        what, *advice = [part.strip() for part in re.split(r"[─-]{3,}", text) if part.strip()]
         # None is what leaving an option out means.
         what = re.sub(r"'None', |, 'None'", "", what.rstrip("."))
         number = re.fullmatch(r"Error parsing (--\w+): .*(int|float).*?: '(.*)'", what)

@@ -10,15 +10,16 @@ so on 2 CPU cores, 95 to 99 % right on the digits' test split. The same command 
 it stopped.
 """
 
+import os
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
 
 from experiments import cli
+from experiments.diagnose_options import Config, resolve
 from research import classifier as classifiers
 from research.classifier import Classifier
 from research.data.dataset import Dataset, Split
@@ -26,133 +27,26 @@ from research.data.load import load
 from research.data.predictions import read_predictions
 from research.errors import UserError
 from research.judge import judge_classifier, judge_predictions
-from research.mesh import data_mesh
+from research.mesh import check_batch_size, data_mesh
 from research.methods.point import point
+from research.models.keras_file import check_readable
 from research.models.pretrained import import_keras
 from research.models.vgg import VGG16
 from research.optimizer import learning_rate_schedule, make_optimizer
+from research.report import terminal
 from research.report.result import describe_data, describe_model, describe_predictions
 from research.report.write import write_report
 from research.run_folder import fingerprint, open_run
 from research.train import Settings, train
 
 EVALUATION_BATCH = 32
-PRESETS = {"quick": {"width": 0.25, "epochs": 15}, "full": {"width": 1.0, "epochs": 100}}
-
-
-@dataclass(frozen=True)
-class Config:
-    """How sure may this classifier be?
-
-    Trains or imports a classifier, judges it on images that it has not seen: as it is, with Monte
-    Carlo dropout, after temperature scaling. Writes a page: what it claims, what it delivers.
-    """
-
-    data: str = "digits"
-    """digits, tfds:NAME, a folder of class folders (or of train/valid/test folders), or an .npz"""
-    model: Path | None = None
-    """your own saved Keras model (.keras or .h5) to judge"""
-    weights: str | None = None
-    """ImageNet weights to start from: imagenet, or a .h5 or .safetensors file"""
-    predictions: Path | None = None
-    """predictions of any classifier (.npz or .csv) to judge; no images needed"""
-    out: Path | None = None
-    """where to write; default: a folder in runs/ named after the data and these options"""
-    overwrite: bool = False
-    """replace an earlier run of other options in --out"""
-    preset: Literal["quick", "full"] = "quick"
-    """quick: a quarter of VGG16's width, 15 epochs; full: all of it, 100 epochs"""
-    seed: int = 0
-    """decides splits, initial weights, order and noise"""
-
-    train: Literal["none", "head", "all"] | None = None
-    """which weights to train; default: none with --model, head with --weights, else all"""
-    head: Literal["published", "asker", "cifar"] | None = None
-    """VGG16's head; default: asker from 128 pixels up, else cifar"""
-    width: float | None = None
-    """scales VGG16's channels; default: the preset's"""
-    image_size: int | None = None
-    """side in pixels; default: the model's own, 224 with --weights, else the data's"""
-    preprocess: Literal["caffe", "unit", "symmetric", "torch", "none"] | None = None
-    """what --model wants done to the pixels; default: what its file says, or fits best"""
-    bfloat16: bool = False
-    """compute in bfloat16, keep parameters in float32"""
-
-    limit: int | None = None
-    """at most so many images in each split"""
-    data_dir: str | None = None
-    """where TFDS sets lie; default: TFDS_DATA_DIR"""
-    skip_bad_images: bool = False
-    """go on without images that cannot be read"""
-    memory_gb: float = 4.0
-    """decoded images beyond this are streamed"""
-    label_column: str = "label"
-    """of a .csv of --predictions: name, or number from 0"""
-    logits: bool = False
-    """the columns of a .csv of --predictions are logits"""
-
-    epochs: int | None = None
-    """default: the preset's"""
-    batch_size: int = 32
-    """images a step"""
-    optimizer: Literal["adam", "sgd"] = "adam"
-    """adam (decoupled weight decay), or sgd with momentum"""
-    learning_rate: float | None = None
-    """the peak; default: 1e-3, or 1e-4 when all of a trained network is trained further"""
-    momentum: float = 0.9
-    """of sgd"""
-    weight_decay: float = 1e-4
-    """on kernels, not on biases"""
-    schedule: Literal["cosine", "step", "constant"] = "cosine"
-    """of the learning rate, after the warm-up"""
-    warmup_epochs: float = 1.0
-    """the learning rate rises linearly from 0"""
-    patience: int = 10
-    """epochs without a better validation NLL before stopping"""
-    save_seconds: float = 30.0
-    """at least so long between checkpoints"""
-    flip: bool = False
-    """augmentation: random horizontal flips"""
-    crop: int = 0
-    """augmentation: pad by so many pixels and crop at random"""
-    dropout_samples: int = 30
-    """draws of Monte Carlo dropout"""
-
-
-def resolve(config: Config) -> Config:
-    """Fills in what was left open and refuses what contradicts itself.
-
-    Raises:
-        UserError: options that do not go together, or are out of range.
-    """
-    given = [n for n in ("model", "weights", "predictions") if getattr(config, n) is not None]
-    if len(given) > 1:
-        raise UserError(f"--{given[0]} and --{given[1]}: give one of them")
-    for name in ("batch_size", "epochs", "width", "learning_rate", "dropout_samples", "patience"):
-        value = getattr(config, name)
-        if value is not None and value <= 0:
-            raise UserError(f"--{name} {value}: must be above 0")
-    kind = config.train or ("none" if config.model else "head" if config.weights else "all")
-    if not config.model and (kind == "none" or (kind == "head" and not config.weights)):
-        raise UserError(f"--train {kind}: needs a trained network; give --model or --weights")
-    if kind == "head" and (config.flip or config.crop):
-        raise UserError("--flip, --crop: a head is trained on fixed features; add --train all")
-    if config.weights and config.width not in (None, 1.0):
-        raise UserError(f"--width {config.width}: --weights have the full width; leave it out")
-    preset = PRESETS[config.preset]
-    is_further = kind == "all" and (config.model or config.weights)
-    return replace(
-        config,
-        train=kind,
-        width=1.0 if config.weights else config.width or preset["width"],
-        epochs=config.epochs or preset["epochs"],
-        learning_rate=config.learning_rate or (1e-4 if is_further else 1e-3),
-    )
 
 
 def get_classifier(config: Config, directory: Path, mesh) -> tuple[Classifier, Dataset]:
     """Loads the images, and builds or imports what is judged."""
     imported = import_keras(config.model) if config.model else None
+    if config.weights not in (None, "imagenet"):
+        check_readable(Path(config.weights), "--weights")  # before the images, which take longer
     own_size = imported.image_size if imported else 224 if config.weights else None
     if imported and own_size and config.image_size not in (None, own_size):
         raise UserError(
@@ -235,8 +129,8 @@ def main(config: Config) -> None:
         for name, value in asdict(config).items()
         if name not in ("out", "overwrite", "save_seconds")
     }
-    subject = config.predictions or Path(config.data.replace(":", "-"))
-    out = config.out or Path("runs") / f"diagnose-{subject.stem}-{fingerprint(options)}"
+    subject = Path(os.path.abspath(config.predictions or config.data)).stem.replace(":", "-")
+    out = config.out or Path("runs") / f"diagnose-{subject}-{fingerprint(options)}"
     with open_run(out, options, config.overwrite) as directory:
         if config.predictions:
             file = read_predictions(config.predictions, config.label_column, config.logits)
@@ -247,6 +141,8 @@ def main(config: Config) -> None:
             classes = file.classes
         else:
             mesh = data_mesh()
+            if config.train != "none":
+                check_batch_size(config.batch_size, mesh)
             train_key, draw_key = jax.random.split(jax.random.key(config.seed))
             classifier, dataset = get_classifier(config, directory, mesh)
             params, training = fit(config, classifier, train_key, directory, mesh)
@@ -255,7 +151,7 @@ def main(config: Config) -> None:
             )
             data, model = describe_data(dataset), describe_model(classifier, training)
             splits, classes = dataset.splits, dataset.classes
-        summary = write_report(
+        result = write_report(
             directory,
             data=data,
             model=model,
@@ -265,7 +161,7 @@ def main(config: Config) -> None:
             seed=config.seed,
             seconds=time.perf_counter() - started,
         )
-    print(summary)
+    print(terminal.summary(result, str(out / "report.html")))
 
 
 if __name__ == "__main__":

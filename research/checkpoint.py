@@ -4,7 +4,10 @@ A checkpoint is one pytree of arrays under its step. The newest few are kept. Or
 temporary name and renames, so a kill in the middle of a save loses nothing.
 """
 
+import contextlib
 import logging
+import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +23,8 @@ def open_checkpoints(directory: Path) -> ocp.training.Checkpointer:
 
     `should_save(step)` is true when the scheduler has announced a pre-emption.
     """
-    logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax reports each save at length
+    # Orbax reports each save at length, and what it raises once more in every thread.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
     return ocp.training.Checkpointer(
         directory.resolve(),
         save_decision_policy=ocp.training.save_decision_policies.PreemptionCheckpointingPolicy(),
@@ -30,10 +34,23 @@ def open_checkpoints(directory: Path) -> ocp.training.Checkpointer:
 
 
 def save(checkpoints: ocp.training.Checkpointer, step: int, state: Any) -> None:
-    """Writes `state` under `step`, whole or not at all; a step that is already there stays."""
+    """Writes `state` under `step`, whole or not at all; a step that is already there stays.
+
+    Raises:
+        OSError: the disk is full, or may not be written to.
+    """
     latest = checkpoints.latest
     if latest is None or latest.step < step:
-        checkpoints.save(step, state, force=True)
+        try:
+            checkpoints.save(step, state, force=True)
+        except ValueError as error:  # how C++ tells of the disk
+            code = re.search(r"\[os_error_code='(\d+)'\]", str(error))
+            if code is None:
+                raise
+            with contextlib.suppress(ValueError):
+                checkpoints.wait()  # Orbax raises it once more, here or when it is closed
+            number = int(code.group(1))
+            raise OSError(number, os.strerror(number), str(checkpoints.directory)) from error
 
 
 def restore(checkpoints: ocp.training.Checkpointer, like: Any) -> tuple[int, Any] | None:

@@ -27,8 +27,9 @@ class Featured(NamedTuple):
     milliseconds_per_image: float  # what the base costs, compiling left out
 
 
-def _digest(params) -> str:
-    digest = hashlib.sha256()
+def _digest(program: str, params, dataset: Dataset) -> str:
+    """Tells apart what was computed, with what and of what."""
+    digest = hashlib.sha256(f"{program}{dataset.fingerprint}".encode())
     for leaf in jax.tree.leaves(params):
         digest.update(np.asarray(leaf).tobytes())
     return digest.hexdigest()[:16]
@@ -39,17 +40,21 @@ def compute_features(
 ) -> Featured:
     """Runs the base over every split, once: the result is kept in `directory`.
 
+    It is computed anew when the base, its preprocessing or the images have changed.
+
     Args:
         apply: (params, images [B, H, W, 3] uint8) -> features [B, ...]; jittable.
-        params: of the base. The cache is told apart by their content.
+        params: of the base.
         dataset: images.
         batch_size: B, a multiple of the number of devices.
         directory: where `features-*.npy` are kept.
         mesh: devices that share a batch.
     """
-    compiled = jax.jit(apply)
     on_device = replicate(params, mesh)
-    splits, digest = {}, _digest(params)
+    first = np.repeat(dataset.test.images[np.arange(1)], batch_size, axis=0)
+    lowered = jax.jit(apply).lower(on_device, shard(first, mesh))
+    compiled, digest = lowered.compile(), _digest(lowered.as_text(), params, dataset)
+    splits = {}
     total = sum(len(split.labels) for split in dataset.splits.values())
     bar = tqdm(total=total, desc="running the base", unit="image", disable=None)
 
@@ -60,8 +65,7 @@ def compute_features(
 
     directory.mkdir(parents=True, exist_ok=True)
     with bar:
-        first = np.repeat(dataset.test.images[np.arange(1)], batch_size, axis=0)
-        np.asarray(compiled(on_device, shard(first, mesh)))  # compiles
+        np.asarray(compiled(on_device, shard(first, mesh)))  # warms up
         started = time.perf_counter()
         np.asarray(compiled(on_device, shard(first, mesh)))
         milliseconds = 1e3 * (time.perf_counter() - started) / batch_size
@@ -71,4 +75,7 @@ def compute_features(
                 features = map_batches(one_batch, split.images, batch_size, axis=0)
                 write_whole(path, lambda part, f=features: np.save(part, f, allow_pickle=False))
             splits[name] = split._replace(images=np.load(path, allow_pickle=False))
+    for path in directory.glob("features-*.npy"):
+        if digest not in path.name:  # never read again
+            path.unlink()
     return Featured(dataset._replace(**splits), milliseconds)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jax.sharding import Mesh
+from scipy.special import log_softmax
 
 from research.classifier import Classifier
 from research.data.predictions import SPLITS, PredictionsFile
@@ -83,7 +84,9 @@ def judge_predictions(file: PredictionsFile, seed: int) -> dict[str, Judged]:
     labels = {split: file.labels[mask] for split, mask in rows.items()}
     if "valid" in rows:
         fit = fit_temperature(as_it_is["valid"], labels["valid"])
-        tempered = {split: each / fit.temperature for split, each in as_it_is.items()}
+        tempered = {
+            split: log_softmax(each / fit.temperature, axis=-1) for split, each in as_it_is.items()
+        }
     else:
         fit = fit_temperature(as_it_is["test"], labels["test"])
         tempered = {split: cross_fit(each, labels[split], seed) for split, each in as_it_is.items()}

@@ -1,7 +1,7 @@
 """A run's folder: one configuration, written whole or not at all.
 
-The same configuration goes on in its folder; another one is refused, or with `overwrite` put in its
-place, and bad input leaves what was there as it was.
+The same configuration goes on in its folder; another one is refused, or with `overwrite` made
+beside it and put in its place when it is whole. Bad input leaves what was there as it was.
 """
 
 import contextlib
@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -21,11 +22,18 @@ PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy", "keras", "tenso
 
 
 def write_whole(path: Path, write: Callable[[Path], None]) -> None:
-    """Lets `write` fill a temporary path, then renames it: a kill leaves the old file."""
+    """Lets `write` fill a temporary path, then renames it: a kill leaves the old file.
+
+    Raises:
+        OSError: it cannot be written; unlike Python's own it always names the file.
+    """
     temporary = path.with_name(f".{path.name}.part{path.suffix}")
     try:
         write(temporary)
         os.replace(temporary, path)
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -62,50 +70,105 @@ def versions() -> dict[str, str]:
     return {name: version(name) for name in PACKAGES}
 
 
+def _options(directory: Path) -> dict | None:
+    """The configuration of the run in a folder; None where there is no run."""
+    try:
+        run = json.loads((directory / "config.json").read_text())
+        return run["options"] if "versions" in run else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _write_config(directory: Path, options: dict) -> None:
+    run = {"options": options, "versions": versions(), "commit": commit()}
+    write_json(directory / "config.json", run)
+
+
+def _has_trained(directory: Path) -> bool:
+    """Whether there is a finished checkpoint: the name of an unfinished one is not all digits."""
+    return any(path.name.isdigit() for path in (directory / "checkpoints").glob("*"))
+
+
+def _empty(directory: Path) -> None:
+    for path in directory.glob("*"):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _unmake(directory: Path, made: list[Path]) -> None:
+    """Empties the folder of a run and removes the folders `made` for it, innermost first."""
+    was_saving = (directory / "checkpoints").exists()
+    _empty(directory)
+    if was_saving:
+        # As soon as there is room, Orbax's C++ part writes on at the checkpoint that failed.
+        time.sleep(1)
+        _empty(directory)
+    with contextlib.suppress(OSError):  # another run may have come to use one of them
+        for folder in made:
+            folder.rmdir()
+
+
+def _find_place(out: Path, options: dict, overwrite: bool) -> Path:
+    """The folder to work in: `out`, or one beside it where an earlier run is to be replaced."""
+    if not os.path.lexists(out) or (out.is_dir() and not any(out.iterdir())):
+        return out
+    earlier = _options(out)
+    if earlier is None:
+        raise UserError(f"--out {out}: exists and is not a run of Candor; choose another folder")
+    if earlier == options:
+        return out
+    if not overwrite:
+        raise UserError(
+            f"--out {out}: holds a run of a different configuration; "
+            "choose another folder, or give --overwrite to replace it"
+        )
+    real = Path(os.path.realpath(out))
+    beside = real.with_name(f".{real.name}.new")
+    if _options(beside) != options:
+        shutil.rmtree(beside, ignore_errors=True)
+    return beside
+
+
 @contextlib.contextmanager
 def open_run(out: Path, options: dict, overwrite: bool = False) -> Iterator[Path]:
-    """Makes or re-enters the folder of a run and writes `config.json`.
+    """Makes or re-enters the folder of a run, and writes `config.json`.
+
+    A run that bad input or a full disk ends before its first checkpoint leaves no trace. A run that
+    was killed stays: the same configuration goes on with it.
 
     Args:
         out: the folder.
         options: everything that decides the run's numbers, JSON-able.
-        overwrite: replace an earlier run of another configuration.
+        overwrite: replace an earlier run of another configuration when this one is done.
+
+    Yields:
+        The folder to write to; it is `out` from the end on.
 
     Raises:
-        UserError: the folder holds something else, or cannot be written to.
+        UserError: the folder holds something else.
+        OSError: it cannot be written to.
     """
-    config_path = out / "config.json"
-    replaced = out.with_name(f".{out.name}.replaced")
-    earlier = None
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        if not out.is_dir() or not config_path.is_file():
-            raise UserError(
-                f"--out {out}: exists and is not a run of Candor; choose another folder"
-            )
-        if json.loads(config_path.read_text())["options"] != options:
-            if not overwrite:
-                raise UserError(
-                    f"--out {out}: holds a run of a different configuration; "
-                    "choose another folder, or give --overwrite to replace it"
-                )
-            earlier = replaced
-            shutil.rmtree(earlier, ignore_errors=True)
-            out.rename(earlier)
-    is_new = not config_path.exists()
+    directory = _find_place(out, options, overwrite)
+    is_new = _options(directory) is None
+    made = [folder for folder in (directory, *directory.parents) if not folder.exists()]
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        write_json(config_path, {"options": options, "versions": versions(), "commit": commit()})
-    except OSError as error:
-        raise UserError(
-            f"--out {out}: cannot write there ({error.strerror}); choose another folder"
-        ) from error
-    try:
-        yield out
-    except BaseException as error:
-        # Bad input leaves things as they were; a run that has trained keeps its checkpoints.
-        if isinstance(error, UserError) and is_new and not (out / "checkpoints").exists():
-            shutil.rmtree(out)
-            if earlier is not None:
-                earlier.rename(out)
+        directory.mkdir(parents=True, exist_ok=True)
+        if is_new:
+            _write_config(directory, options)
+        yield directory
+        _write_config(directory, options)  # the versions and the commit of what is there now
+    except (UserError, OSError) as error:
+        if isinstance(error, OSError):  # Python names the file in open, but not in write
+            error.filename = error.filename or str(out)
+        if is_new and not _has_trained(directory):
+            _unmake(directory, made)
         raise
-    shutil.rmtree(replaced, ignore_errors=True)
+    if directory != out:
+        real = Path(os.path.realpath(out))
+        replaced = real.with_name(f".{real.name}.replaced")
+        shutil.rmtree(replaced, ignore_errors=True)
+        real.rename(replaced)
+        directory.rename(real)
+        shutil.rmtree(replaced)

@@ -30,7 +30,8 @@ class Dataset(NamedTuple):
 
     `given_splits` is true where the source itself says what is train and what is test; false where
     Candor split at random. `notes` are plain sentences for the report: duplicates, skipped files.
-    `facts` are the same as numbers.
+    `facts` are the same as numbers. `fingerprint` changes when a pixel or the order of the images
+    does; "" where nobody asked.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Dataset(NamedTuple):
     given_splits: bool = False
     notes: tuple[str, ...] = ()
     facts: dict[str, int] = {}  # noqa: RUF012  (never written to)
+    fingerprint: str = ""
 
     @property
     def num_train(self) -> int:

@@ -1,5 +1,6 @@
 """`load(spec)`: what a person names, as three splits of images ready for the network."""
 
+import hashlib
 import importlib
 import json
 import pkgutil
@@ -185,6 +186,10 @@ def load(
         return Split(pixels, labels[index], source.ids[rows[index]])
 
     parts = {name: part(code) for code, name in enumerate(SPLITS)}
+    fingerprint = hashlib.blake2b(digest_size=16)
+    for code in range(len(SPLITS)):
+        found = digests[places[split == code]]
+        fingerprint.update(f"{len(found)} images".encode() + found.tobytes())
     if cache_dir is not None:
         ids = {name: part.ids.tolist() for name, part in parts.items()}
         save_whole(cache_dir / "splits.json", lambda stream: stream.write(json.dumps(ids).encode()))
@@ -195,4 +200,5 @@ def load(
         given_splits=not is_own and TEST in given,
         notes=(*notes, *copies),
         facts={"unreadable": len(bad), **facts},
+        fingerprint=fingerprint.hexdigest(),
     )

@@ -21,29 +21,35 @@ def matches(spec: str) -> bool:
     return spec.endswith(".npz") and not Path(spec).is_dir()
 
 
-def _read_arrays(spec: str) -> dict[str, np.ndarray]:
+def read_arrays(option: str, path: str | Path) -> dict[str, np.ndarray]:
+    """The arrays of an `.npz` file, by name.
+
+    Args:
+        option: the one that gave the file, for messages.
+        path: the file.
+
+    Raises:
+        UserError: no such file, not a whole `.npz`, or it holds Python objects.
+    """
+    broken = f"{option} {path}: not a whole .npz file; write it again with np.savez"
     try:
         # Opened here, because np.load leaves a broken file open.
-        with open(spec, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except FileNotFoundError:
-        raise UserError(f"--data {spec}: no such file; give the path of an .npz file") from None
+        raise UserError(f"{option} {path}: no such file; give the path of an .npz file") from None
     except PermissionError:
-        raise UserError(f"--data {spec}: no permission to read it; check its mode") from None
+        raise UserError(f"{option} {path}: no permission to read it; check its mode") from None
     except ValueError as error:
         if "Object arrays" not in str(error):
-            raise UserError(_not_npz(spec)) from error
+            raise UserError(broken) from error
         raise UserError(
-            f"--data {spec}: an array in it holds Python objects, which are never unpickled; "
+            f"{option} {path}: an array in it holds Python objects, which are never unpickled; "
             "save numbers and strings"
         ) from error
-    # A bare .npy array is no context manager, hence the TypeError.
-    except (OSError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(_not_npz(spec)) from error
-
-
-def _not_npz(spec: str) -> str:
-    return f"--data {spec}: not a whole .npz file; write it again with np.savez"
+    # A bare .npy array is no context manager, hence the TypeError; zipfile raises RuntimeErrors.
+    except (OSError, EOFError, TypeError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(broken) from error
 
 
 def _check_images(spec: str, images: np.ndarray) -> None:
@@ -113,7 +119,7 @@ def open_source(spec: str, data_dir: str | None = None) -> Source:
         UserError: the file or one of its arrays is not as the module says.
     """
     del data_dir
-    arrays = _read_arrays(spec)
+    arrays = read_arrays("--data", spec)
     for name in ("images", "labels"):
         if name not in arrays:
             found = ", ".join(arrays) or "nothing"

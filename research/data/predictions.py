@@ -1,22 +1,25 @@
 """Predictions that some other program made: `.npz` or `.csv` in, log-probabilities out.
 
-Probabilities of exactly 0 or 1 have lost what the logits knew. Zeros are counted and taken as
-`SMALLEST`, so that every number stays finite; the count is reported.
+Probabilities of exactly 0 have lost what the logits knew. They are counted and taken as `SMALLEST`,
+so that every number stays finite; the count is reported.
 """
 
 import csv
-import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import log_softmax
+from scipy.special import log_softmax, logsumexp
 
+from research.data.npz import read_arrays
 from research.errors import UserError
 
 SMALLEST = 1e-12  # what a probability of 0 is taken for: 27.6 nats if it was the truth
 SUM_TOLERANCE = 1e-3  # how far a row of probabilities may be from 1: files are often rounded
+ROUNDING = 1e-6  # how far below 0 float32 may take a probability
 SPLITS = ("train", "valid", "test")
+KINDS = ("logits", "log_probs", "probs")
+IDS = ("ids", "id", "")  # the last: what pandas calls the index in a .csv
 
 
 class PredictionsFile(NamedTuple):
@@ -30,59 +33,74 @@ class PredictionsFile(NamedTuple):
     notes: tuple[str, ...]  # plain sentences for the report
 
 
-def _rows(bad: np.ndarray) -> str:
-    """Names up to five rows: "row 3", "rows 3, 17 and 5 more"."""
+def _refuse_rows(path: Path, bad: np.ndarray, what: str) -> None:
+    """Raises a `UserError` that names the first five bad rows [N], if there are any."""
     numbers = np.flatnonzero(bad)
-    named = ", ".join(str(n) for n in numbers[:5])
-    more = f" and {len(numbers) - 5} more" if len(numbers) > 5 else ""
-    return f"row{'s' if len(numbers) > 1 else ''} {named}{more} (counted from 0)"
+    if len(numbers):
+        named = ", ".join(str(n) for n in numbers[:5])
+        more = f" and {len(numbers) - 5} more" if len(numbers) > 5 else ""
+        rows = f"row{'s' if len(numbers) > 1 else ''} {named}{more} (counted from 0)"
+        raise UserError(f"--predictions {path}: {rows}: {what}")
 
 
-def _from_probs(path: Path, probs: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Checks probabilities [N, K] and takes their logarithm."""
-    logits_hint = "if these are logits, name the array logits (.npz) or give --logits (.csv)"
-    for bad, what in (
-        (np.isnan(probs).any(axis=1), "NaN"),
-        ((probs < 0).any(axis=1), f"negative probabilities; {logits_hint}"),
-        ((probs > 1 + SUM_TOLERANCE).any(axis=1), f"probabilities above 1; {logits_hint}"),
-        (
-            np.abs(probs.sum(axis=1) - 1) > SUM_TOLERANCE,
-            f"probabilities that do not sum to 1; {logits_hint}",
-        ),
-    ):
-        if bad.any():
-            raise UserError(f"--predictions {path}: {_rows(bad)}: {what}")
-    zeros = int(np.sum((probs == 0).any(axis=1)))
+def _normalise(
+    path: Path, kind: str, scores: np.ndarray, way_out: str
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Checks scores [N, K] and gives their log-probabilities, with notes.
+
+    Raises:
+        UserError: rows that are no distributions; `way_out` ends the message.
+    """
+    _refuse_rows(path, np.isnan(scores).any(axis=1), f"NaN or text among the {kind}; {way_out}")
+    if kind == "logits":
+        _refuse_rows(path, np.isinf(scores).any(axis=1), "infinite logits; save finite ones")
+        if (scores >= 0).all() and np.allclose(scores.sum(axis=1), 1, atol=SUM_TOLERANCE):
+            raise UserError(
+                f"--predictions {path}: what is given as logits are probabilities: each row sums "
+                "to 1; name the array probs (.npz), or leave --logits out (.csv)"
+            )
+        return log_softmax(scores, axis=1), ()
+    if kind == "probs":
+        outside = (scores < -ROUNDING) | (scores > 1 + SUM_TOLERANCE)
+        what = f"probabilities below 0 or above 1; {way_out}"
+        _refuse_rows(path, outside.any(axis=1), what)
+        with np.errstate(divide="ignore"):
+            scores = np.log(np.maximum(scores, 0))
+    off = ~(np.abs(logsumexp(scores, axis=1)) <= SUM_TOLERANCE)
+    _refuse_rows(path, off, f"probabilities that do not sum to 1; {way_out}")
+    zero = np.isneginf(scores)
     notes = ()
-    if zeros:
+    if zero.any():
         notes = (
-            f"{zeros} of {len(probs)} predictions give some class a probability of exactly 0: the "
-            f"file is rounded. Each 0 is taken as {SMALLEST:g}; save logits to lose nothing.",
+            f"{zero.any(axis=1).sum()} of {len(scores)} predictions give some class a probability "
+            f"of exactly 0: the file is rounded. Each 0 is taken as {SMALLEST:g}; save logits to "
+            "lose nothing.",
         )
-    floored = np.maximum(probs.astype(np.float64), SMALLEST)
-    return np.log(floored / floored.sum(axis=1, keepdims=True)), notes
+    scores = np.where(zero, np.log(SMALLEST), scores)
+    return scores - logsumexp(scores, axis=1, keepdims=True), notes
 
 
 def _as_two_classes(scores: np.ndarray, kind: str) -> np.ndarray:
     """A single column is the positive class of two: [N] or [N, 1] -> [N, 2]."""
     if scores.ndim == 2 and scores.shape[1] > 1:
         return scores
-    positive = scores.reshape(len(scores), 1).astype(np.float64)
+    positive = scores.reshape(len(scores), 1)
     if kind == "probs":
-        return np.concatenate([1 - positive, positive], axis=1)
-    return np.concatenate([np.zeros_like(positive), positive], axis=1)
+        negative = 1 - positive
+    elif kind == "log_probs":
+        with np.errstate(divide="ignore", invalid="ignore"):
+            negative = np.log(-np.expm1(positive))
+    else:
+        negative = np.zeros_like(positive)
+    return np.concatenate([negative, positive], axis=1)
 
 
 def _read_npz(path: Path) -> tuple[dict[str, np.ndarray], str]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = dict(file)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(
-            f"--predictions {path}: not a readable .npz of plain arrays ({error}); "
-            "write it with numpy.savez(file, probs=..., labels=...)"
-        ) from error
-    kinds = [kind for kind in ("logits", "log_probs", "probs") if kind in arrays]
+    arrays = {
+        name: np.char.decode(array, "utf-8", "replace") if array.dtype.kind == "S" else array
+        for name, array in read_arrays("--predictions", path).items()
+    }
+    kinds = [kind for kind in KINDS if kind in arrays]
     if not kinds or "labels" not in arrays:
         raise UserError(
             f"--predictions {path}: holds {', '.join(sorted(arrays)) or 'nothing'}; "
@@ -91,71 +109,84 @@ def _read_npz(path: Path) -> tuple[dict[str, np.ndarray], str]:
     return arrays, kinds[0]
 
 
+def _number(cell: str) -> float:
+    try:
+        return float(cell)
+    except ValueError:
+        return np.nan
+
+
 def _read_csv(path: Path, label_column: str, is_logits: bool) -> tuple[dict[str, np.ndarray], str]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = [row for row in csv.reader(file) if row]
+            delimiter = max(",;\t", key=file.readline().count)
+            file.seek(0)
+            rows = [[cell.strip() for cell in row] for row in csv.reader(file, delimiter=delimiter)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"--predictions {path}: not a readable .csv ({error})") from error
+        raise UserError(
+            f"--predictions {path}: not a readable .csv ({error}); save it as CSV in UTF-8"
+        ) from error
+    rows = [row for row in rows if any(row)]
     if len(rows) < 2:
         raise UserError(f"--predictions {path}: needs a header line and at least one row")
-    header, *body = [[cell.strip() for cell in row] for row in rows]
-    ragged = np.array([len(row) != len(header) for row in body])
-    if ragged.any():
-        raise UserError(
-            f"--predictions {path}: {_rows(ragged)}: not {len(header)} columns like the header"
-        )
-    is_index = label_column.lstrip("-").isdigit() and label_column not in header
-    if is_index and -len(header) <= int(label_column) < len(header):
-        label_column = header[int(label_column)]
+    header, *body = rows
+    what = f"not {len(header)} columns like the header; mend them"
+    _refuse_rows(path, np.array([len(row) != len(header) for row in body]), what)
     if label_column not in header:
-        raise UserError(
-            f"--label_column {label_column}: {path} has the columns {', '.join(header)}; "
-            "name one of them, or give its number from 0"
-        )
-    cells = np.array(body)
-    columns = {name: cells[:, i] for i, name in enumerate(header)}
-    other = {label_column, "split", "id"}
-    classes = [name for name in header if name not in other]
+        number = int(label_column) if label_column.isdecimal() else len(header)
+        if number >= len(header):
+            raise UserError(
+                f"--label_column {label_column}: {path} has the columns {', '.join(header)}; "
+                "name one of them, or give its number from 0"
+            )
+        label_column = header[number]
+    places = {name: i for i, name in enumerate(header)}
+    if len(places) < len(header):
+        twice = next(name for name in header if header.count(name) > 1)
+        raise UserError(f"--predictions {path}: two columns are called {twice!r}; rename one")
+    texts = [name for name in ("split", *IDS) if name in places and name != label_column]
+    classes = [name for name in header if name not in (label_column, *texts)]
     if not classes:
-        raise UserError(f"--predictions {path}: no class columns beside {', '.join(header)}")
-    try:
-        scores = np.array([columns[name].astype(np.float64) for name in classes]).T
-    except ValueError as error:
         raise UserError(
-            f"--predictions {path}: a class column holds text ({error}); columns other than the "
-            "label, split and id must be numbers"
-        ) from error
-    arrays = {"scores": scores, "labels": columns[label_column]}
+            f"--predictions {path}: no class columns beside {', '.join(header)}; add one a class"
+        )
+    kind = "logits" if is_logits else "probs"
+    arrays = {name: np.array([row[places[name]] for row in body]) for name in texts}
+    arrays["labels"] = np.array([row[places[label_column]] for row in body])
+    arrays[kind] = np.array([[_number(row[places[name]]) for name in classes] for row in body])
     if len(classes) > 1:
         arrays["classes"] = np.array(classes)
-    arrays |= {name: columns[name] for name in ("split", "id") if name in columns}
-    kind = "logits" if is_logits else "probs"
-    arrays[kind] = arrays.pop("scores")
     return arrays, kind
 
 
 def _read_labels(path: Path, labels: np.ndarray, classes: tuple[str, ...]) -> np.ndarray:
     """Labels as numbers 0..K-1: given as such, or as class names."""
-    labels = labels.reshape(-1)
-    if labels.dtype.kind in "US":
+    if labels.dtype.kind == "U":
         if set(labels.tolist()) <= set(classes):
             return np.array([classes.index(label) for label in labels.tolist()])
-        try:
-            labels = labels.astype(np.float64)
-        except ValueError:
-            unknown = np.array([label not in classes for label in labels.tolist()])
-            raise UserError(
-                f"--predictions {path}: {_rows(unknown)}: labels that are neither numbers nor "
-                f"one of the classes {', '.join(classes)}"
-            ) from None
+        numbers = np.array([_number(label) for label in labels.tolist()])
+        unknown = np.isnan(numbers) & ~np.isin(labels, classes)
+        what = "labels that are neither numbers nor one of the classes"
+        _refuse_rows(path, unknown, f"{what} {', '.join(classes)}")
+        labels = numbers
     bad = (labels != np.floor(labels)) | (labels < 0) | (labels >= len(classes))
-    if bad.any():
-        raise UserError(
-            f"--predictions {path}: {_rows(bad)}: labels out of range; with {len(classes)} classes "
-            f"they run from 0 to {len(classes) - 1}"
-        )
+    what = f"labels out of range; with {len(classes)} classes they run from 0 to {len(classes) - 1}"
+    _refuse_rows(path, bad, what)
     return labels.astype(np.int64)
+
+
+def _read_split(path: Path, split: np.ndarray) -> np.ndarray:
+    split = np.where(np.isin(split, ("val", "validation")), "valid", split)
+    _refuse_rows(path, ~np.isin(split, SPLITS), f"split must be one of {', '.join(SPLITS)}")
+    counts = {name: int(np.sum(split == name)) for name in SPLITS}
+    if not counts["test"]:
+        raise UserError(f"--predictions {path}: no row of the split test; that is what is judged")
+    for name, count in counts.items():
+        if count == 1:
+            raise UserError(
+                f"--predictions {path}: only one row of the split {name}; give at least two"
+            )
+    return split
 
 
 def read_predictions(
@@ -165,9 +196,9 @@ def read_predictions(
 
     Args:
         path: `.npz` with `probs` (or `logits`, or `log_probs`) [N, K] and `labels` [N], optionally
-            `split`, `ids` and `classes`; or `.csv` with a header, a label column and one column a
-            class, optionally `split` and `id`. One score column alone is the probability of class 1
-            of two.
+            `split`, `ids` and `classes`; or `.csv` (comma, semicolon or tab) with a header, a label
+            column and one column a class, optionally `split` and `id`. One score column alone is
+            that of class 1 of two. Labels are numbers from 0, or class names.
         label_column: of a `.csv`, by name or by number from 0.
         is_logits: the columns of a `.csv` are logits.
 
@@ -176,45 +207,44 @@ def read_predictions(
         range.
     """
     if not path.is_file():
-        raise UserError(f"--predictions {path}: no such file")
+        raise UserError(f"--predictions {path}: no such file; give a .npz or a .csv file")
     if path.suffix.lower() == ".npz":
+        if is_logits or label_column != "label":
+            raise UserError(
+                f"--logits, --label_column: are for a .csv; {path} tells by the names of its "
+                "arrays, logits and labels"
+            )
         arrays, kind = _read_npz(path)
+        way_out = "mend these rows, or name the array logits if that is what it holds"
     elif path.suffix.lower() == ".csv":
         arrays, kind = _read_csv(path, label_column, is_logits)
+        names = arrays.get("classes", ["one alone"])
+        shown = ", ".join(names[:8]) + (" ..." if len(names) > 8 else "")
+        way_out = f"the class columns are taken to be {shown}; mend them, or give --logits"
     else:
         raise UserError(f"--predictions {path}: must be a .npz or a .csv file")
 
-    scores, labels = arrays[kind], np.asarray(arrays["labels"])
-    if scores.dtype.kind not in "fiu" or scores.ndim not in (1, 2):
+    scores, labels = arrays[kind], arrays["labels"]
+    if scores.dtype.kind not in "fiu" or scores.ndim not in (1, 2) or not scores.size:
         raise UserError(f"--predictions {path}: {kind} must be numbers of shape [N, K]")
-    labels = labels.reshape(-1)
-    if len(scores) != len(labels) or not len(labels):
-        raise UserError(f"--predictions {path}: {len(scores)} predictions for {len(labels)} labels")
-    scores = _as_two_classes(scores, kind)
+    if labels.shape not in ((len(scores),), (len(scores), 1)) or labels.dtype.kind not in "biufU":
+        raise UserError(
+            f"--predictions {path}: {len(scores)} rows of {kind} for labels of shape "
+            f"{labels.shape} and type {labels.dtype}; give one number or class name a row"
+        )
+    rows = np.arange(len(scores))
+    ids = next((arrays[name] for name in IDS if name in arrays), rows).astype(str)
+    split = arrays.get("split", np.full(len(rows), "test")).astype(str)
+    if split.shape != rows.shape or ids.shape != rows.shape:
+        raise UserError(f"--predictions {path}: split and ids must have one entry a row")
+    scores = _as_two_classes(scores.astype(np.float64), kind)
     num_classes = scores.shape[1]
-    classes = tuple(map(str, arrays.get("classes", range(num_classes))))
-    if len(classes) != num_classes:
+    classes = tuple(np.ravel(arrays.get("classes", np.arange(num_classes))).astype(str).tolist())
+    if len(classes) != num_classes or len(set(classes)) != num_classes:
         raise UserError(
-            f"--predictions {path}: {len(classes)} class names for {num_classes} columns of {kind}"
+            f"--predictions {path}: {num_classes} columns of {kind} need as many different class "
+            f"names, not {len(classes)}"
         )
-    notes = ()
-    if kind == "probs":
-        log_probs, notes = _from_probs(path, scores)
-    else:
-        bad = ~np.isfinite(scores).all(axis=1)
-        if bad.any():
-            raise UserError(f"--predictions {path}: {_rows(bad)}: {kind} that are not finite")
-        log_probs = log_softmax(scores.astype(np.float64), axis=1)
-    split = np.asarray(arrays.get("split", np.full(len(labels), "test"))).astype(str)
-    split = np.where(np.isin(split, ("val", "validation")), "valid", split)
-    unknown = ~np.isin(split, SPLITS)
-    if unknown.any():
-        raise UserError(
-            f"--predictions {path}: {_rows(unknown)}: split must be one of {', '.join(SPLITS)}"
-        )
-    if "test" not in split:
-        raise UserError(f"--predictions {path}: no row of the split test; that is what is judged")
-    ids = np.asarray(arrays.get("ids", arrays.get("id", np.arange(len(labels))))).astype(str)
-    return PredictionsFile(
-        log_probs, _read_labels(path, labels, classes), ids, split, classes, notes
-    )
+    log_probs, notes = _normalise(path, kind, scores, way_out)
+    labels = _read_labels(path, labels.reshape(-1), classes)
+    return PredictionsFile(log_probs, labels, ids, _read_split(path, split), classes, notes)

@@ -10,7 +10,7 @@ import numpy as np
 from research.data.dataset import Split
 from research.judge import Judged
 from research.metrics.evaluate import DESCRIPTIONS
-from research.report import page, terminal
+from research.report import page
 from research.report.findings import findings
 from research.report.next_steps import next_steps
 from research.report.result import SCHEMA_VERSION, judge, most_confident_mistakes
@@ -81,7 +81,7 @@ def write_report(
     judged: dict[str, Judged],
     seed: int,
     seconds: float,
-) -> str:
+) -> dict:
     """Judges all predictions and writes the three files.
 
     Args:
@@ -95,7 +95,7 @@ def write_report(
         seconds: what the run took so far.
 
     Returns:
-        A summary for the terminal.
+        What result.json holds.
     """
     test = splits["test"]
     mistakes, indices = most_confident_mistakes(judged["point"].log_probs["test"], test, classes)
@@ -119,5 +119,7 @@ def write_report(
     text = page.render(result, pictures)
     _save_predictions(directory / "predictions.npz", judged, splits, classes)
     write_json(directory / "result.json", result)
-    write_whole(directory / "report.html", lambda part: part.write_text(text, encoding="utf-8"))
-    return terminal.summary(result, str(directory / "report.html"))
+    # File names need not be text; they are shown with escapes where they are not.
+    page_bytes = text.encode("utf-8", "backslashreplace")
+    write_whole(directory / "report.html", lambda part: part.write_bytes(page_bytes))
+    return result

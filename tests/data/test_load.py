@@ -231,3 +231,14 @@ def test_a_new_kind_of_source_is_one_new_file(tmp_path, monkeypatch):
     assert data.classes == ("even", "odd")
     np.testing.assert_array_equal(data.train.images[:, 0, 0, 0], data.train.ids.astype(int))
     assert sys.modules.pop("research.data.greys")
+
+
+def test_the_fingerprint_tells_pixels_and_order(make_folder):
+    root = make_folder({"a": 10, "b": 10})
+    first = load(str(root))
+    assert first.fingerprint == load(str(root)).fingerprint
+    assert first.fingerprint != load(str(root), seed=1).fingerprint
+    assert first.fingerprint != load(str(root), image_size=40).fingerprint
+    path = root / first.test.ids[0]
+    Image.fromarray(255 - np.asarray(Image.open(path))).save(path)
+    assert load(str(root)).fingerprint != first.fingerprint
