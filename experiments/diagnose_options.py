@@ -53,7 +53,7 @@ class Config:
     """scales VGG16's channels; default: the preset's"""
     image_size: int | None = None
     """side in pixels; default: the model's own, 224 with --weights, else the data's"""
-    preprocess: Literal["caffe", "unit", "symmetric", "torch", "none"] | None = None
+    preprocess: Literal["caffe", "unit", "symmetric", "torch", "raw"] | None = None
     """what --model wants done to the pixels; default: what its file says, or fits best"""
     bfloat16: bool = False
     """compute in bfloat16, keep parameters in float32"""

@@ -15,7 +15,7 @@ def _channels(values: tuple[float, ...]) -> jax.Array:
     return jnp.asarray(values, jnp.float32).reshape(1, 1, 1, 3)
 
 
-def none(images: jax.Array) -> jax.Array:
+def raw(images: jax.Array) -> jax.Array:
     """0..255 as they are: the network rescales by itself, or was trained on raw pixels."""
     return images.astype(jnp.float32)
 
@@ -40,4 +40,4 @@ def torch(images: jax.Array) -> jax.Array:
     return (unit(images) - _channels(TORCH_MEANS)) / _channels(TORCH_STDS)
 
 
-PREPROCESS = {f.__name__: f for f in (caffe, unit, symmetric, torch, none)}
+PREPROCESS = {f.__name__: f for f in (caffe, unit, symmetric, torch, raw)}

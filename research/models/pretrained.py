@@ -174,7 +174,7 @@ def import_keras(path: str | Path) -> Imported:
         image_size=image_size,
         layers=layers,
         params=params,
-        preprocess="none" if _prepares_by_itself(keras, model) else None,
+        preprocess="raw" if _prepares_by_itself(keras, model) else None,
         raw_apply=raw_apply,
         reference=lambda images: np.asarray(finish(run(model, images))),
         saturated_output=saturated,

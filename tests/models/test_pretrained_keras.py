@@ -175,9 +175,9 @@ CHAINS = {
     asker: (2, 128, None, "VGG16 with a head of 5 layers"),
     flat_functional: (3, 32, None, "VGG16 with a head of 2 layers"),
     flat_sequential_sigmoid: (2, 32, None, "VGG16 with a head of 2 layers"),
-    nested_sequential: (4, 32, "none", "VGG16 with a head of 7 layers"),
-    batch_norm_convolutions: (3, 16, "none", "a network of 9 layers"),
-    preprocess_inside: (2, 32, "none", "VGG16 with a head of 2 layers"),
+    nested_sequential: (4, 32, "raw", "VGG16 with a head of 7 layers"),
+    batch_norm_convolutions: (3, 16, "raw", "a network of 9 layers"),
+    preprocess_inside: (2, 32, "raw", "VGG16 with a head of 2 layers"),
     mixed_precision: (3, 8, None, "a network of 3 layers"),
     softmax_operation: (2, 8, None, "a network of 4 layers"),
 }
@@ -375,7 +375,7 @@ def test_parity_refuses_other_weights(keras, tmp_path):
         pretrained.check_parity("--model photo.keras", *arguments)
 
 
-@pytest.mark.parametrize("truth", ["caffe", "unit", "symmetric", "torch", "none"])
+@pytest.mark.parametrize("truth", ["caffe", "unit", "symmetric", "torch", "raw"])
 def test_preprocessing_is_found_out(truth):
     """Labels drawn from what the model says after one of them: the others explain them less."""
     random = np.random.default_rng(0)

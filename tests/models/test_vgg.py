@@ -158,4 +158,4 @@ def test_preprocessing_by_hand():
     np.testing.assert_allclose(of("symmetric"), np.array([10, 20, 30]) / 127.5 - 1, rtol=1e-6)
     torch = (np.array([10, 20, 30]) / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
     np.testing.assert_allclose(of("torch"), torch, rtol=1e-5)
-    np.testing.assert_array_equal(of("none"), [10, 20, 30])
+    np.testing.assert_array_equal(of("raw"), [10, 20, 30])
