@@ -5,9 +5,11 @@ temporary name and renames, so a kill in the middle of a save loses nothing.
 """
 
 import contextlib
+import errno
 import logging
 import os
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -40,17 +42,27 @@ def save(checkpoints: ocp.training.Checkpointer, step: int, state: Any) -> None:
         OSError: the disk is full, or may not be written to.
     """
     latest = checkpoints.latest
-    if latest is None or latest.step < step:
-        try:
-            checkpoints.save(step, state, force=True)
-        except ValueError as error:  # how C++ tells of the disk
-            code = re.search(r"\[os_error_code='(\d+)'\]", str(error))
-            if code is None:
-                raise
-            with contextlib.suppress(ValueError):
-                checkpoints.wait()  # Orbax raises it once more, here or when it is closed
-            number = int(code.group(1))
-            raise OSError(number, os.strerror(number), str(checkpoints.directory)) from error
+    if latest is not None and latest.step >= step:
+        return
+    disk = shutil.disk_usage(checkpoints.directory)
+    needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+    # Found out in the middle of a save, it ends in a thousand lines from Orbax's threads. A file
+    # system of total size 0 does not tell.
+    if disk.total and disk.free < needed:
+        raise _os_error(errno.ENOSPC, checkpoints)
+    try:
+        checkpoints.save(step, state, force=True)
+    except ValueError as error:  # how C++ tells of the disk
+        code = re.search(r"\[os_error_code='(\d+)'\]", str(error))
+        if code is None:
+            raise
+        with contextlib.suppress(ValueError):
+            checkpoints.wait()  # Orbax raises it once more, here or when it is closed
+        raise _os_error(int(code.group(1)), checkpoints) from error
+
+
+def _os_error(number: int, checkpoints: ocp.training.Checkpointer) -> OSError:
+    return OSError(number, os.strerror(number), str(checkpoints.directory))
 
 
 def restore(checkpoints: ocp.training.Checkpointer, like: Any) -> tuple[int, Any] | None:

@@ -5,6 +5,7 @@ beside it and put in its place when it is whole. Bad input leaves what was there
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -32,8 +33,9 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
         write(temporary)
         os.replace(temporary, path)
     except OSError as error:
-        error.filename, error.filename2 = str(path), None
-        raise
+        # NumPy's own, of a write cut short, has no number.
+        number = error.errno or errno.ENOSPC
+        raise OSError(number, os.strerror(number), str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
 

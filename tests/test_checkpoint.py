@@ -3,6 +3,8 @@
 import contextlib
 import errno
 import resource
+import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,6 +22,23 @@ def largest_file(size: int):
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_a_disk_without_room_is_not_written_to(tmp_path, monkeypatch):
+    state = replicate({"x": np.zeros(1000, np.float32)}, data_mesh())  # 4,000 bytes
+    usage = {}
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(**usage))
+    with contextlib.closing(checkpoint.open_checkpoints(tmp_path / "checkpoints")) as checkpoints:
+        usage.update(total=10**6, free=3999)
+        with pytest.raises(OSError, match="No space left on device") as caught:
+            checkpoint.save(checkpoints, 1, state)
+        assert caught.value.filename == str(tmp_path / "checkpoints")
+        assert list((tmp_path / "checkpoints").iterdir()) == []
+        usage.update(free=4000)
+        checkpoint.save(checkpoints, 1, state)
+        usage.update(total=0, free=0)  # what a file system says that does not tell
+        checkpoint.save(checkpoints, 2, state)
+    assert {p.name for p in (tmp_path / "checkpoints").iterdir()} == {"1", "2"}
 
 
 def test_a_full_disk_is_an_os_error_and_the_last_checkpoint_stays(tmp_path, capfd):

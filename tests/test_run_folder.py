@@ -76,9 +76,14 @@ def test_a_full_disk_names_the_file(tmp_path):
     def fail(part):
         raise OSError(errno.ENOSPC, "No space left on device")  # as `write` gives it: no name
 
-    with pytest.raises(OSError, match="No space left") as caught:
-        write_whole(tmp_path / "file.json", fail)
-    assert caught.value.filename == str(tmp_path / "file.json")
+    def fail_as_numpy(part):
+        raise OSError("122880 requested and 98176 written")
+
+    for writer in (fail, fail_as_numpy):
+        with pytest.raises(OSError, match="No space left") as caught:
+            write_whole(tmp_path / "file.json", writer)
+        assert caught.value.filename == str(tmp_path / "file.json")
+        assert caught.value.errno == errno.ENOSPC
 
 
 def test_json_without_nan(tmp_path):
