@@ -16,8 +16,8 @@ from tqdm import tqdm
 
 from research.data.batches import map_batches
 from research.data.dataset import Dataset
+from research.files import write_whole
 from research.mesh import replicate, shard
-from research.run_folder import write_whole
 
 
 class Featured(NamedTuple):

@@ -5,45 +5,20 @@ beside it and put in its place when it is whole. Bad input leaves what was there
 """
 
 import contextlib
-import errno
 import hashlib
 import json
 import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from research.errors import UserError
+from research.files import write_json
 
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy", "keras", "tensorflow-datasets")
-
-
-def write_whole(path: Path, write: Callable[[Path], None]) -> None:
-    """Lets `write` fill a temporary path, then renames it: a kill leaves the old file.
-
-    Raises:
-        OSError: it cannot be written; unlike Python's own it always names the file.
-    """
-    temporary = path.with_name(f".{path.name}.part{path.suffix}")
-    try:
-        write(temporary)
-        os.replace(temporary, path)
-    except OSError as error:
-        # NumPy's own, of a write cut short, has no number.
-        number = error.errno or errno.ENOSPC
-        raise OSError(number, os.strerror(number), str(path)) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Writes JSON, indented, whole; NaN is an error, for no JSON reader need accept it."""
-    text = json.dumps(value, indent=1, allow_nan=False) + "\n"
-    write_whole(path, lambda part: part.write_text(text))
 
 
 def fingerprint(options: dict) -> str:

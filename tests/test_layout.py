@@ -13,7 +13,7 @@ TOP = {"research", "experiments", "tests", "launch", "requirements.txt", "README
 TOP |= {"pyproject.toml", "LICENSE"}
 # A module imports its own floor and those below it, never one above.
 FLOORS = [
-    {"errors", "method"},
+    {"errors", "files", "method"},
     {"models"},
     {"methods", "metrics", "data", "mesh", "optimizer"},
     {"run_folder", "checkpoint", "progress", "predict", "features", "train"},

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from research.errors import UserError
-from research.run_folder import fingerprint, open_run, write_json, write_whole
+from research.files import write_json, write_whole
+from research.run_folder import fingerprint, open_run
 
 OPTIONS = {"seed": 0, "data": "digits", "limit": None}
 OTHER = OPTIONS | {"seed": 1}
@@ -59,7 +60,7 @@ def test_a_writer_that_is_killed_leaves_the_old_file(tmp_path):
     path.write_text("old")
     code = (
         "import os, signal, sys, pathlib\n"
-        "from research.run_folder import write_whole\n"
+        "from research.files import write_whole\n"
         "def write(part):\n"
         "    part.write_text('half')\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"

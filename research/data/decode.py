@@ -9,7 +9,6 @@ import hashlib
 import os
 import warnings
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ from tqdm import tqdm
 
 from research.data.images import UnreadableImage, resize
 from research.data.source import Source
-from research.errors import UserError
+from research.files import write_whole
 
 _BLOCK = 64  # images a thread takes at a time
 
@@ -57,31 +56,6 @@ def _decode_all(
     return images, digests
 
 
-def save_whole(file: Path, save) -> None:
-    """Writes a file under another name and renames it: it is there whole or not at all.
-
-    Args:
-        file: where to write; its folder is made.
-        save: function of the open binary file.
-
-    Raises:
-        UserError: no space, or no permission.
-    """
-    part = file.with_name(f"{file.name}.{os.getpid()}.part")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as stream:
-            save(stream)
-        part.replace(file)
-    except OSError as error:
-        with suppress(OSError):
-            part.unlink()
-        raise UserError(
-            f"{file.parent}: cannot write {file.name} ({error.strerror or error}); free some "
-            "space, or give another --out"
-        ) from error
-
-
 def _name(source: Source, rows: np.ndarray, image_size: int) -> str:
     made_from = (source.fingerprint, image_size, PIL.__version__, *source.ids[rows])
     return hashlib.blake2b(
@@ -112,7 +86,7 @@ def decode_once(
         image, [N, 16] uint8, all zero for one that cannot be read.
 
     Raises:
-        UserError: the cache cannot be written.
+        OSError: the cache cannot be written.
     """
     keep = len(rows) * image_size**2 * 3 <= memory_gb * 1e9
     if cache_dir is None:
@@ -123,8 +97,8 @@ def decode_once(
     if not digests_file.exists() or (keep and not images_file.exists()):
         images, digests = _decode_all(source, rows, image_size, keep, progress)
         if keep:
-            save_whole(images_file, lambda stream: np.save(stream, images))
-        save_whole(digests_file, lambda stream: np.save(stream, digests))
+            write_whole(images_file, lambda part: np.save(part, images))
+        write_whole(digests_file, lambda part: np.save(part, digests))
         for file in (*cache_dir.glob("images-*.npy"), *cache_dir.glob("digests-*.npy")):
             if name not in file.name:  # of other files or another size: never read again
                 file.unlink(missing_ok=True)

@@ -2,7 +2,6 @@
 
 import hashlib
 import importlib
-import json
 import pkgutil
 from pathlib import Path
 
@@ -10,11 +9,12 @@ import numpy as np
 
 import research.data
 from research.data.dataset import Dataset, Split
-from research.data.decode import decode_once, save_whole
+from research.data.decode import decode_once
 from research.data.source import SPLITS, TEST, TRAIN, Source
 from research.data.splits import DROPPED, assign, choose, missing_splits, trim
 from research.data.streamed import StreamedImages
 from research.errors import UserError
+from research.files import write_json
 
 SMALLEST = 32  # VGG16's five pools halve 32 down to 1
 SIZE_OF_MIXED = 64  # where the images have sizes of their own
@@ -192,7 +192,7 @@ def load(
         fingerprint.update(f"{len(found)} images".encode() + found.tobytes())
     if cache_dir is not None:
         ids = {name: part.ids.tolist() for name, part in parts.items()}
-        save_whole(cache_dir / "splits.json", lambda stream: stream.write(json.dumps(ids).encode()))
+        write_json(cache_dir / "splits.json", ids)
     return Dataset(
         name=source.name,
         classes=source.classes,

@@ -262,7 +262,6 @@ def as_model(module: nn.Module, preprocess: Callable = lambda images: images) ->
         preprocess: [B, H, W, 3] uint8 -> float32, jittable; identity for cached features.
     """
 
-    @jax.jit  # op by op, initialising VGG16 takes ten times as long
     def init(key, images):
         return module.init(key, preprocess(images))["params"]
 

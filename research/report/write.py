@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from research.data.dataset import Split
+from research.files import write_json, write_whole
 from research.judge import Judged
 from research.metrics.evaluate import DESCRIPTIONS
 from research.report import page
 from research.report.findings import findings
 from research.report.next_steps import next_steps
 from research.report.result import SCHEMA_VERSION, judge, most_confident_mistakes
-from research.run_folder import commit, versions, write_json, write_whole
+from research.run_folder import commit, versions
 
 METHODS = {  # title, and one sentence about it
     "point": ("As it is", "The network as it was trained, or as it came."),
