@@ -6,7 +6,6 @@ network is cut into base and head by cutting the tuple, and weights are copied b
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -15,26 +14,9 @@ import jax.numpy as jnp
 
 from research.errors import UserError
 from research.method import Model
+from research.models.activations import ACTIVATIONS
 from research.models.convolution import convolve
 from research.models.preprocess import PREPROCESS
-
-# Keras' definitions, which differ from Flax's in gelu (exact) and leaky_relu (slope 0.2).
-ACTIVATIONS: dict[str, Callable] = {
-    "linear": lambda x: x,
-    "relu": nn.relu,
-    "relu6": nn.relu6,
-    "leaky_relu": partial(nn.leaky_relu, negative_slope=0.2),
-    "elu": nn.elu,
-    "selu": nn.selu,
-    "gelu": partial(nn.gelu, approximate=False),
-    "silu": nn.silu,
-    "swish": nn.silu,
-    "softplus": nn.softplus,
-    "softsign": nn.soft_sign,
-    "tanh": nn.tanh,
-    "sigmoid": nn.sigmoid,
-    "exponential": jnp.exp,
-}
 
 
 class Conv(NamedTuple):

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from research.models import chain
+from research.models.activations import ACTIVATIONS
 from research.models.preprocess import PREPROCESS
 
 _INACTIVE = {
@@ -116,7 +117,7 @@ def _preprocessing(keras, model, tensor) -> chain.Preprocess:
 
 def _activation(keras, layer) -> str:
     name = keras.activations.serialize(layer.activation)
-    if not isinstance(name, str) or name not in chain.ACTIVATIONS:
+    if not isinstance(name, str) or name not in ACTIVATIONS:
         raise _unlike(layer)
     return name
 
