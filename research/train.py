@@ -25,6 +25,7 @@ from research.data.augment import augment
 from research.data.batches import training_batches
 from research.data.dataset import Dataset
 from research.errors import UserError
+from research.files import write_whole
 from research.mesh import check_batch_size, replicate, shard
 from research.method import Batch, Method
 from research.metrics.predictive import scores
@@ -142,7 +143,8 @@ def train(
 
     Raises:
         UserError: the loss became NaN or infinite (the last good checkpoint stays); the batch is
-            larger than the training split or does not fit the devices.
+            larger than the training split or does not fit the devices; the folder holds a run on
+            other images.
         SystemExit: 128 + the signal's number, after saving, when told to stop.
     """
     check_batch_size(settings.batch_size, mesh)
@@ -151,6 +153,7 @@ def train(
             f"--batch_size {settings.batch_size}: there are only {dataset.num_train} training "
             "images; give a smaller --batch_size"
         )
+    _check_same_data(directory, dataset)
     started = time.perf_counter()
     init_key, order_key, step_key, predict_key = jax.random.split(key, 4)
     take_step = _compile_step(method, dataset, settings, step_key, mesh)
@@ -210,6 +213,17 @@ def train(
                     sys.exit(128 + (signals or [signal.SIGTERM])[0])
     seconds = time.perf_counter() - started
     return Trained(position.best, step, int(position.best_step), float(position.best_nll), seconds)
+
+
+def _check_same_data(directory: Path, dataset: Dataset) -> None:
+    """Splits follow the images: with others, what was trained on may be in the test split now."""
+    path = directory / "trained_on.txt"
+    if path.exists() and path.read_text() != dataset.fingerprint:
+        raise UserError(
+            f"--out {directory}: the images have changed since training began there; choose "
+            "another folder, or remove that one"
+        )
+    write_whole(path, lambda part: part.write_text(dataset.fingerprint))
 
 
 def _initialise(method: Method, key: jax.Array, dataset: Dataset):

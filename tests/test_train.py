@@ -192,6 +192,14 @@ def test_divergence_stops_at_once_and_keeps_the_last_good_state(dataset, tmp_pat
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(kept.state))
 
 
+def test_other_images_are_not_judged_by_what_was_trained_before(dataset, tmp_path):
+    settings = SETTINGS._replace(num_steps=2)
+    _train(dataset._replace(fingerprint="a"), tmp_path, settings=settings)
+    with pytest.raises(UserError, match="images have changed since training began"):
+        _train(dataset._replace(fingerprint="b"), tmp_path, settings=settings)
+    _train(dataset._replace(fingerprint="a"), tmp_path, settings=settings)
+
+
 def test_batches_that_cannot_be_are_refused(dataset, tmp_path):
     with pytest.raises(UserError, match=r"--batch_size 12: .* 8 devices"):
         _train(dataset, tmp_path, settings=SETTINGS._replace(batch_size=12))
