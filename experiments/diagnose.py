@@ -5,9 +5,9 @@
     launch/run.sh experiments.diagnose --data photos/ --model my.keras   judge your Keras model
     launch/run.sh experiments.diagnose --predictions probs.csv           judge any predictions
 
-Writes report.html, result.json, predictions.npz and config.json. With nothing given: 2 minutes or
-so on 2 CPU cores, 95 to 99 % right on the digits' test split. The same command again goes on where
-it stopped.
+Writes report.html, result.json, predictions.npz and config.json. With nothing given: 1 to 2 minutes
+on 2 CPU cores, 95 to 99 % right on the digits' test split. The same command again goes on where it
+stopped.
 """
 
 import os
