@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 
 from research.data.dataset import Dataset
 from research.errors import UserError
-from research.features import compute_features
+from research.features import compute_features, identify
 from research.method import Model
 from research.models import chain
 from research.models.preprocess import PREPROCESS
@@ -50,9 +50,14 @@ class Work(NamedTuple):
     mesh: Mesh
 
 
-def _starting_from(model: Model, params: dict) -> Model:
-    """The same model whose initial weights are `params`, where it has them."""
-    return Model(lambda key, images: {**model.init(key, images), **params}, model.apply)
+def _starting_from(model: Model, params: dict, dataset: Dataset) -> tuple[Model, Dataset]:
+    """The same model whose initial weights are `params`, where it has them.
+
+    The data set's fingerprint then tells the weights apart too, so that a run is not resumed on
+    others.
+    """
+    started = Model(lambda key, images: {**model.init(key, images), **params}, model.apply)
+    return started, dataset._replace(fingerprint=identify("start", params, dataset))
 
 
 def _has_dropout(layers: tuple[chain.Layer, ...]) -> bool:
@@ -134,13 +139,13 @@ def from_weights(
     whole = chain.as_model(network, preprocess)
     shapes = jax.eval_shape(whole.init, jax.random.key(0), _some(dataset, 1))
     weights = _fitting(weights, shapes, source)
-    model, used, milliseconds = _starting_from(whole, weights), dataset, 0.0
+    model, used, milliseconds, trained = whole, dataset, 0.0, network.layers
     if train_head_only:
         model, used, milliseconds = _on_features(
             network.layers, weights, preprocess, dataset, network.dtype, work
         )
-        head = chain.pick(weights, chain.cut(network.layers)[1])
-        model = _starting_from(model, head)
+        trained = chain.cut(network.layers)[1]
+    model, used = _starting_from(model, chain.pick(weights, trained), used)
     return Classifier(
         model=model,
         dataset=used,
@@ -207,15 +212,16 @@ def from_keras(
         used, milliseconds, params = featured.dataset, featured.milliseconds_per_image, {}
     elif train == "all":
         network = chain.as_model(chain.Chain(imported.layers, dtype), preprocess)
-        model, used, milliseconds = _starting_from(network, imported.params), dataset, 0.0
-        params = None
+        model, used = _starting_from(network, imported.params, dataset)
+        milliseconds, params = 0.0, None
     else:
         model, used, milliseconds = _on_features(
             imported.layers, imported.params, preprocess, dataset, dtype, work
         )
         params = chain.pick(imported.params, chain.cut(imported.layers)[1])
         if train == "head":
-            model, params = _starting_from(model, params), None
+            model, used = _starting_from(model, params, used)
+            params = None
     return Classifier(
         model=model,
         dataset=used,

@@ -27,8 +27,8 @@ class Featured(NamedTuple):
     milliseconds_per_image: float  # what the base costs, compiling left out
 
 
-def _digest(program: str, params, dataset: Dataset) -> str:
-    """Tells apart what was computed, with what and of what."""
+def identify(program: str, params, dataset: Dataset) -> str:
+    """A digest that tells apart what is computed, with which weights and of which images."""
     digest = hashlib.sha256(f"{program}{dataset.fingerprint}".encode())
     for leaf in jax.tree.leaves(params):
         digest.update(np.asarray(leaf).tobytes())
@@ -53,7 +53,7 @@ def compute_features(
     on_device = replicate(params, mesh)
     first = np.repeat(dataset.test.images[np.arange(1)], batch_size, axis=0)
     lowered = jax.jit(apply).lower(on_device, shard(first, mesh))
-    compiled, digest = lowered.compile(), _digest(lowered.as_text(), params, dataset)
+    compiled, digest = lowered.compile(), identify(lowered.as_text(), params, dataset)
     splits = {}
     total = sum(len(split.labels) for split in dataset.splits.values())
     bar = tqdm(total=total, desc="running the base", unit="image", disable=None)
@@ -78,4 +78,4 @@ def compute_features(
     for path in directory.glob("features-*.npy"):
         if digest not in path.name:  # never read again
             path.unlink()
-    return Featured(dataset._replace(**splits), milliseconds)
+    return Featured(dataset._replace(**splits, fingerprint=digest), milliseconds)

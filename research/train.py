@@ -216,12 +216,15 @@ def train(
 
 
 def _check_same_data(directory: Path, dataset: Dataset) -> None:
-    """Splits follow the images: with others, what was trained on may be in the test split now."""
+    """Splits follow the images: with others, what was trained on may be in the test split now.
+
+    Where training starts from somebody's weights, the fingerprint tells those apart as well.
+    """
     path = directory / "trained_on.txt"
     if path.exists() and path.read_text() != dataset.fingerprint:
         raise UserError(
-            f"--out {directory}: the images have changed since training began there; choose "
-            "another folder, or remove that one"
+            f"--out {directory}: the images or the weights to start from have changed since "
+            "training began there; choose another folder, or remove that one"
         )
     write_whole(path, lambda part: part.write_text(dataset.fingerprint))
 

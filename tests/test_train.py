@@ -195,7 +195,7 @@ def test_divergence_stops_at_once_and_keeps_the_last_good_state(dataset, tmp_pat
 def test_other_images_are_not_judged_by_what_was_trained_before(dataset, tmp_path):
     settings = SETTINGS._replace(num_steps=2)
     _train(dataset._replace(fingerprint="a"), tmp_path, settings=settings)
-    with pytest.raises(UserError, match="images have changed since training began"):
+    with pytest.raises(UserError, match="have changed since training began"):
         _train(dataset._replace(fingerprint="b"), tmp_path, settings=settings)
     _train(dataset._replace(fingerprint="a"), tmp_path, settings=settings)
 

@@ -231,3 +231,9 @@ def test_head_on_given_weights(run_diagnose, photos, tmp_path):
     shapes = jax.eval_shape(network.init, jax.random.key(0), np.zeros((1, 32, 32, 3), np.float32))
     assert model["parameters"] == chain.count(shapes)
     assert len(list((ran.out / "features").iterdir())) == 3
+    # A head that was trained on other weights is not passed off as trained on these.
+    with h5py.File(weights, "r+") as file:
+        file["block1_conv1/bias:0"][...] = 0.2
+    again = run_diagnose("--data", photos, "--weights", weights, *options, out=tmp_path / "run")
+    assert again.code == 2
+    assert "the weights to start from have changed" in again.stderr
