@@ -20,10 +20,10 @@ KEEP = 2
 
 
 def open_checkpoints(directory: Path) -> ocp.training.Checkpointer:
-    """The checkpoints in a folder, made if it is missing. Close it after use
-    (`contextlib.closing`).
+    """The checkpoints in a folder, which is made if it is missing.
 
-    `should_save(step)` is true when the scheduler has announced a pre-emption.
+    To be closed after use (`contextlib.closing`). `should_save(step)` is true when the scheduler
+    has announced a pre-emption.
     """
     # Orbax reports each save at length, and what it raises once more in every thread.
     logging.getLogger("absl").setLevel(logging.CRITICAL)

@@ -9,7 +9,19 @@ import numpy as np
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
+from research.files import write_whole
 from research.metrics.predictive import Scores
+
+
+def _rows(path: Path) -> list[dict]:
+    """The rows of a log; a kill may have cut the last one short, and it is left out then."""
+    rows = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            break
+    return rows
 
 
 class Progress:
@@ -26,9 +38,9 @@ class Progress:
         """
         self._steps_per_epoch = steps_per_epoch
         self._path = directory / "metrics.jsonl"
-        rows = self._path.read_text().splitlines() if self._path.exists() else []
-        kept = [row for row in rows if json.loads(row)["step"] <= first_step]
-        self._path.write_text("".join(row + "\n" for row in kept))
+        kept = [row for row in _rows(self._path) if row["step"] <= first_step]
+        text = "".join(json.dumps(row) + "\n" for row in kept)
+        write_whole(self._path, lambda part: part.write_text(text))
         self._events = SummaryWriter(str(directory / "tensorboard"), purge_step=first_step + 1)
         self._is_terminal = sys.stderr.isatty()
         self._bar = tqdm(

@@ -113,6 +113,8 @@ def test_a_killed_run_goes_on_and_equals_one_never_stopped(
         _cut_power_at(patch, 7)  # in the middle of an epoch, after the save of step 6
         with pytest.raises(PowerCut):
             _train(dataset, tmp_path)
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 8, "lo')  # the power went in the middle of a row
     resumed = _train(dataset, tmp_path)
     _assert_equal_to_the_bit(resumed.state, expected.state)
     assert resumed[1:4] == expected[1:4]

@@ -1,5 +1,7 @@
 """What the rest of Candor knows of data: three splits of indexable images."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -41,7 +43,7 @@ class Dataset(NamedTuple):
     test: Split
     given_splits: bool = False
     notes: tuple[str, ...] = ()
-    facts: dict[str, int] = {}  # noqa: RUF012  (never written to)
+    facts: Mapping[str, int] = MappingProxyType({})
     fingerprint: str = ""
 
     @property

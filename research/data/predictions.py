@@ -204,7 +204,7 @@ def read_predictions(
 
     Raises:
         UserError: the file cannot be read, or rows are no distributions, or labels are out of
-        range.
+            range.
     """
     if not path.is_file():
         raise UserError(f"--predictions {path}: no such file; give a .npz or a .csv file")

@@ -9,6 +9,7 @@ T in float32 is known to run off to millions, or below zero. With S draws, the N
 mean of the S tempered distributions.
 """
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -156,8 +157,9 @@ def temperature(method: Method) -> Method:
 
     def finish(key, state, dataset):
         inner = method.finish(key, state.inner, dataset)
-        predict_valid = jax.jit(lambda images: method.predict(key, inner, images))
-        log_probs = map_batches(predict_valid, dataset.valid.images, PREDICT_BATCH, axis=1)
+        # The state is an argument: closed over, its weights would be compiled into the program.
+        predict = partial(jax.jit(method.predict), key, inner)
+        log_probs = map_batches(predict, dataset.valid.images, PREDICT_BATCH, axis=1)
         fit = fit_temperature(log_probs, np.asarray(dataset.valid.labels))
         return TemperatureState(inner, jax.tree.map(jnp.asarray, fit))
 

@@ -17,7 +17,7 @@ ACRONYMS = {
 }
 MOST_PERCENT_DECIMALS = 6  # a doubt of 1e-8 is the last that is told from none
 MOST_DECIMALS = 5
-NONE = "–"  # noqa: RUF001  (what stands where a number could not be computed)
+NONE = "\N{EN DASH}"  # what stands where a number could not be computed
 
 
 def is_share(metric: str) -> bool:
