@@ -56,7 +56,7 @@ def _starting_from(model: Model, params: dict, dataset: Dataset) -> tuple[Model,
     The data set's fingerprint then tells the weights apart too, so that a run is not resumed on
     others.
     """
-    started = Model(lambda key, images: {**model.init(key, images), **params}, model.apply)
+    started = model._replace(init=lambda key, images: {**model.init(key, images), **params})
     return started, dataset._replace(fingerprint=identify("start", params, dataset))
 
 

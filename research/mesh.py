@@ -21,6 +21,25 @@ def replicate(tree, mesh: Mesh):
     return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
 
 
+def place(state, members: int, mesh: Mesh):
+    """Puts a method's state on the devices: members shared out where that comes out even.
+
+    Args:
+        state: of a method; with M > 1 members its leaves have the leading axis M.
+        members: M.
+        mesh: the devices.
+    """
+    if members == 1 or members % mesh.size:
+        return replicate(state, mesh)
+
+    def put(leaf):
+        has_members = leaf.ndim > 0 and leaf.shape[0] == members
+        spec = PartitionSpec("data") if has_members else PartitionSpec()
+        return jax.device_put(leaf, NamedSharding(mesh, spec))
+
+    return jax.tree.map(put, state)
+
+
 def shard(tree, mesh: Mesh):
     """Shares the first axis of every array out over the devices."""
     return jax.device_put(tree, NamedSharding(mesh, PartitionSpec("data")))

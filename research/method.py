@@ -23,10 +23,29 @@ class Batch(NamedTuple):
 
 
 class Model(NamedTuple):
-    """What a method knows of Flax: two pure functions. Preprocessing is part of the model."""
+    """What a method knows of Flax: two pure functions. Preprocessing is part of the model.
+
+    `layers` names what has weights, in order; parameters are a dict by these names. `head` is the
+    part of them that comes after the last convolution.
+    """
 
     init: Callable[..., Any]  # (key, images) -> params
     apply: Callable[..., jax.Array]  # (params, images, key=None) -> logits [B, K]; None: no dropout
+    layers: tuple[str, ...] = ()
+    head: tuple[str, ...] = ()
+
+
+class Training(NamedTuple):
+    """How a method is trained unless told otherwise, relative to how `point` is trained.
+
+    Every file of a method that is no wrapper has one, named `TRAINING`.
+    """
+
+    start: str = "scratch"  # "scratch", or "point": the weights of the trained point network
+    epochs: float = 1.0  # times those of `point`; 0: nothing to train
+    learning_rate: float = 1.0  # times that of `point`
+    schedule: str | None = None  # of the learning rate; None: that of `point`
+    keep: str = "best"  # "best": the state of lowest validation NLL; "last": the final one
 
 
 def no_finish(key: jax.Array, state: Any, dataset: Any) -> Any:
@@ -35,19 +54,53 @@ def no_finish(key: jax.Array, state: Any, dataset: Any) -> Any:
     return state
 
 
-class Method(NamedTuple):
-    """Four pure functions over one state pytree.
+def no_summary(state: Any) -> dict[str, jax.Array]:
+    """What a method without weight uncertainty has to say of its state."""
+    del state
+    return {}
 
-    `predict` returns S normalised log-probability vectors per example. Its key fixes the S
-    functions drawn: the same key gives the same draws for every batch, so that draws can be
-    compared across images. `finish` runs once after training (Laplace, temperature) and may read
-    the data set's splits.
+
+class Method(NamedTuple):
+    """Pure functions over one state pytree: a distribution over networks.
+
+    To predict is to `draw` networks and to `apply` each of them. `draw` takes the key of the whole
+    prediction and the number of the draw; the same key gives the same `num_draws` networks for
+    every batch and every split, so that draws can be compared across images.
+
+    `init` starts from the parameters `start`, or afresh where that is None. `finish` runs once
+    after training (Laplace, temperature) and may read the data set's splits. `summary` is looked at
+    once an epoch.
     """
 
-    init: Callable[..., Any]  # (key, images) -> state
+    init: Callable[..., Any]  # (key, images, start=None) -> state
     step: Callable[..., tuple[Any, dict]]  # (key, state, batch) -> (state, metrics)
-    predict: Callable[..., jax.Array]  # (key, state, images) -> log_probs [S, B, K]
+    draw: Callable[..., Any]  # (key, state, index) -> network
+    apply: Callable[..., jax.Array]  # (network, images) -> log_probs [B, K], normalised
     finish: Callable[..., Any] = no_finish  # (key, state, dataset) -> state
+    summary: Callable[..., dict] = no_summary  # (state) -> scalars by name
+    num_draws: int = 1  # S
+    together: bool = False  # draws share most of their work: compute all S of a batch at once
+    members: int = 1  # M: a step takes M batches in one; the state's leaves have a leading axis M
+
+
+def predict(method: Method, key: jax.Array, state: Any, images: jax.Array) -> jax.Array:
+    """All draws of a method for one batch.
+
+    Args:
+        method: what predicts.
+        key: fixes the S networks.
+        state: of the method.
+        images: [B, ...].
+
+    Returns:
+        log_probs [S, B, K], each normalised.
+    """
+
+    def one(index):
+        return method.apply(method.draw(key, state, index), images)
+
+    indices = jnp.arange(method.num_draws)
+    return jax.vmap(one)(indices) if method.together else jax.lax.map(one, indices)
 
 
 def batch_metrics(logits: jax.Array, labels: jax.Array) -> dict[str, jax.Array]:

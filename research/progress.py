@@ -12,6 +12,8 @@ from tqdm import tqdm
 from research.files import write_whole
 from research.metrics.predictive import Scores
 
+COLLAPSED = 1e-3  # mean total variation between a draw and the mean of all draws
+
 
 def _rows(path: Path) -> list[dict]:
     """The rows of a log; a kill may have cut the last one short, and it is left out then."""
@@ -51,19 +53,28 @@ class Progress:
             disable=not self._is_terminal,
         )
         self._since, self._step_since = time.perf_counter(), first_step
+        self._has_warned = False
 
     def advance(self) -> None:
         """One more step."""
         self._bar.update()
 
-    def log(self, step: int, pending: list[dict], valid: Scores, learning_rate: float) -> None:
-        """Writes one row.
+    def log(
+        self,
+        step: int,
+        pending: list[dict],
+        valid: Scores,
+        learning_rate: float,
+        summary: dict[str, float],
+    ) -> None:
+        """Writes one row, and warns once when all draws of a weight posterior agree.
 
         Args:
             step: steps taken.
             pending: metrics of the steps since the last row; their means are written.
             valid: of the validation split.
             learning_rate: at this step.
+            summary: of the method's state, and `disagreement` where there are several draws.
         """
         now = time.perf_counter()
         row = {
@@ -74,6 +85,7 @@ class Progress:
             "valid_nll": float(np.mean(valid.nll)),
             "valid_accuracy": float(np.mean(valid.correct)),
             "valid_confidence": float(np.mean(valid.confidence)),
+            **summary,
             "steps_per_second": (step - self._step_since) / (now - self._since),
         }
         self._since, self._step_since = now, step
@@ -97,6 +109,16 @@ class Progress:
             print(
                 f"step {step}/{self._bar.total}  {told}  {speed:.1f} steps/s  "
                 f"at most {left / speed:.0f} s left",
+                file=sys.stderr,
+            )
+
+        if summary.get("disagreement", 1.0) < COLLAPSED and not self._has_warned:
+            self._has_warned = True
+            print(
+                f"warning: at step {step} all draws say the same (disagreement "
+                f"{summary['disagreement']:.1e}): the posterior has collapsed to one network, or "
+                "has not spread yet; a larger initial standard deviation, or more weight on the "
+                "KL term, keeps it wide",
                 file=sys.stderr,
             )
 

@@ -26,9 +26,9 @@ from research.data.batches import training_batches
 from research.data.dataset import Dataset
 from research.errors import UserError
 from research.files import write_whole
-from research.mesh import check_batch_size, replicate, shard
+from research.mesh import check_batch_size, place, replicate, shard
 from research.method import Batch, Method
-from research.metrics.predictive import scores
+from research.metrics.predictive import disagreement, scores
 from research.predict import predictor
 from research.progress import Progress
 
@@ -43,13 +43,14 @@ class Settings(NamedTuple):
     flip: bool = False  # augmentation: horizontal flips
     crop: int = 0  # augmentation: pad by this many pixels and crop
     save_seconds: float = 30.0  # at least this long between planned checkpoints
+    keep: str = "best"  # the state of lowest validation NLL, or the "last"; that never stops early
 
 
 class Position(NamedTuple):
     """Everything that a checkpoint holds."""
 
     state: Any  # of the method, after `step` steps
-    best: Any  # of the method, where the validation NLL was lowest
+    best: Any  # of the method, the one to keep so far
     best_step: jax.Array  # int32
     best_nll: jax.Array  # float32, nats
     stalled: jax.Array  # int32, looks at the validation split since the best
@@ -58,7 +59,7 @@ class Position(NamedTuple):
 class Trained(NamedTuple):
     """The result of training."""
 
-    state: Any  # the best one
+    state: Any  # the one to keep
     steps: int  # taken in all
     best_step: int
     best_nll: float  # validation, nats
@@ -126,6 +127,7 @@ def train(
     directory: Path,
     mesh: Mesh,
     schedule: optax.Schedule,
+    start: Any = None,
 ) -> Trained:
     """Trains until the last step, or until the validation NLL stops falling.
 
@@ -140,6 +142,7 @@ def train(
         directory: the run's folder.
         mesh: devices that share a batch.
         schedule: the learning rate, for the log and for the message when training diverges.
+        start: parameters to start from; None: afresh.
 
     Raises:
         UserError: the loss became NaN or infinite (the last good checkpoint stays); the batch is
@@ -158,7 +161,8 @@ def train(
     init_key, order_key, step_key, predict_key = jax.random.split(key, 4)
     take_step = _compile_step(method, dataset, settings, step_key, mesh)
     predict = predictor(method, predict_key, settings.batch_size, mesh)
-    position = _start(_initialise(method, init_key, dataset), mesh)
+    position = _start(initialise(method, init_key, dataset, start), method.members, mesh)
+    summarise = jax.jit(method.summary)
 
     with (
         contextlib.closing(checkpoint.open_checkpoints(directory / "checkpoints")) as checkpoints,
@@ -174,6 +178,7 @@ def train(
             settings.batch_size,
             step,
             0 if finished else settings.num_steps - step,
+            method.members,
         )
         steps_per_epoch = dataset.num_train // settings.batch_size
         progress = Progress(directory, settings.num_steps, step, steps_per_epoch)
@@ -195,8 +200,11 @@ def train(
                     if not math.isfinite(metrics["loss"]) or np.isnan(log_probs).any():
                         raise _diverged(step, schedule, checkpoints)
                     valid = scores(log_probs, dataset.valid.labels)
-                    position = _advance(position, state, step, float(np.mean(valid.nll)), mesh)
-                    progress.log(step, pending, valid, float(schedule(step)))
+                    nll = float(np.mean(valid.nll))
+                    position = _advance(position, state, step, nll, settings.keep, mesh)
+                    spread = {"disagreement": disagreement(log_probs)} if len(log_probs) > 1 else {}
+                    summary = jax.tree.map(float, summarise(state)) | spread
+                    progress.log(step, pending, valid, float(schedule(step)), summary)
                     pending = []
                     finished = finished or position.stalled >= settings.patience
                     due = time.monotonic() - last_saved >= settings.save_seconds
@@ -229,23 +237,31 @@ def _check_same_data(directory: Path, dataset: Dataset) -> None:
     write_whole(path, lambda part: part.write_text(dataset.fingerprint))
 
 
-def _initialise(method: Method, key: jax.Array, dataset: Dataset):
+def initialise(method: Method, key: jax.Array, dataset: Dataset, start: Any = None):
+    """The state before the first step.
+
+    Args:
+        method: whose state.
+        key: decides what is drawn.
+        dataset: the first training image gives the shapes.
+        start: parameters to start from; None: afresh.
+    """
     # Drawing numbers compiles slowly on a CPU: 10 s for VGG16, 2 s without XLA's optimisations.
     is_cpu = jax.default_backend() == "cpu"
     options = {"xla_backend_optimization_level": 0} if is_cpu else None
     init = jax.jit(method.init, compiler_options=options)
-    return init(key, dataset.train.images[np.arange(1)])
+    return init(key, dataset.train.images[np.arange(1)], start)
 
 
-def _start(state, mesh: Mesh) -> Position:
-    state = replicate(state, mesh)
+def _start(state, members: int, mesh: Mesh) -> Position:
+    state = place(state, members, mesh)
     counters = replicate((jnp.int32(0), jnp.float32(jnp.inf), jnp.int32(0)), mesh)
     return Position(state, jax.tree.map(jnp.copy, state), *counters)
 
 
-def _advance(position: Position, state, step: int, nll: float, mesh: Mesh) -> Position:
+def _advance(position: Position, state, step: int, nll: float, keep: str, mesh: Mesh) -> Position:
     """The position after a look at the validation split."""
-    if nll < position.best_nll:
+    if keep == "last" or nll < position.best_nll:
         counters = replicate((jnp.int32(step), jnp.float32(nll), jnp.int32(0)), mesh)
         # A copy: the next step donates the buffers of `state`.
         return Position(state, jax.tree.map(jnp.copy, state), *counters)

@@ -14,10 +14,10 @@ TOP |= {"pyproject.toml", "LICENSE"}
 # A module imports its own floor and those below it, never one above.
 FLOORS = [
     {"errors", "files", "method"},
-    {"models"},
-    {"methods", "metrics", "data", "mesh", "optimizer"},
-    {"run_folder", "checkpoint", "progress", "predict", "features", "train"},
-    {"classifier"},
+    {"models", "posteriors", "losses"},
+    {"methods", "calibrators", "metrics", "data", "mesh", "optimizer", "predict"},
+    {"recipe", "run_folder", "checkpoint", "progress", "features", "train"},
+    {"classifier", "fit"},
     {"judge"},
     {"report"},
 ]

@@ -172,7 +172,7 @@ def test_the_best_state_is_returned_and_training_stops_early(dataset, tmp_path):
     assert trained.steps < 100
     assert len(rows) == int(np.argmin(nll)) + 1 + settings.patience
     assert trained.best_step == rows[int(np.argmin(nll))]["step"]
-    log_probs = _method().predict(None, trained.state, wrong.valid.images)[0]
+    log_probs = _method().apply(trained.state.params, wrong.valid.images)
     found = -np.mean(np.asarray(log_probs)[np.arange(21), wrong.valid.labels])
     assert found == pytest.approx(min(nll), rel=1e-5)
     # The same command again has nothing left to do.

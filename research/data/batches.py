@@ -36,7 +36,12 @@ def batch_indices(key: jax.Array, step: int, n: int, batch_size: int) -> np.ndar
 
 
 def training_batches(
-    split: Split, key: jax.Array, batch_size: int, start_step: int, num_steps: int
+    split: Split,
+    key: jax.Array,
+    batch_size: int,
+    start_step: int,
+    num_steps: int,
+    members: int = 1,
 ) -> Iterator[tuple[np.ndarray | None, np.ndarray]]:
     """The batches of `num_steps` steps, beginning with step `start_step`.
 
@@ -46,17 +51,22 @@ def training_batches(
         batch_size: B.
         start_step: the number of the first step.
         num_steps: how many steps.
+        members: M networks that are trained at once, each in an order of its own.
 
     Yields:
-        (images, indices [B]). Streamed images are decoded ahead, [B, H, W, 3] uint8; for images in
-        memory the first is None, because they live on the device and are gathered there.
+        (images, indices [M*B]). Streamed images are decoded ahead, [M*B, H, W, 3] uint8; for
+        images in memory the first is None, because they live on the device and are gathered there.
     """
     n = len(split.labels)
-    order = lru_cache(maxsize=2)(lambda epoch: epoch_order(key, epoch, n))
+    keys = [key] if members == 1 else jax.random.split(key, members)
+
+    @lru_cache(maxsize=2)
+    def orders(epoch):
+        return np.stack([epoch_order(each, epoch, n) for each in keys])  # [M, N]
 
     def indices_of(step):
         epoch, start = _place(step, n, batch_size)
-        return order(epoch)[start : start + batch_size]
+        return orders(epoch)[:, start : start + batch_size].reshape(-1)
 
     stop = start_step + num_steps
     if not isinstance(split.images, StreamedImages):

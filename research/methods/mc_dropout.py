@@ -8,8 +8,10 @@ exactly as `point`, so a network that was trained with dropout gets it for nothi
 import jax
 import optax
 
-from research.method import Method, Model
+from research.method import Method, Model, Training
 from research.methods.point import point
+
+TRAINING = Training(start="point", epochs=0)
 
 
 def mc_dropout(model: Model, tx: optax.GradientTransformation, num_samples: int = 30) -> Method:
@@ -26,14 +28,16 @@ def mc_dropout(model: Model, tx: optax.GradientTransformation, num_samples: int 
     """
     base = point(model, tx)
 
-    def predict(key, state, images):
-        def one_network(key):
-            def one_example(image):
-                # The key is not mapped over, so every example meets the same mask.
-                return model.apply(state.params, image[None], key)[0]
+    def draw(key, state, index):
+        return state.params, jax.random.fold_in(key, index)
 
-            return jax.nn.log_softmax(jax.vmap(one_example)(images))  # [B, K]
+    def apply(network, images):
+        params, key = network
 
-        return jax.vmap(one_network)(jax.random.split(key, num_samples))  # [S, B, K]
+        def one_example(image):
+            # The key is not mapped over, so every example meets the same mask.
+            return model.apply(params, image[None], key)[0]
 
-    return Method(base.init, base.step, predict)
+        return jax.nn.log_softmax(jax.vmap(one_example)(images))  # [B, K]
+
+    return Method(base.init, base.step, draw, apply, num_draws=num_samples, together=True)

@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 import jax
 import optax
 
-from research.method import Method, Model, batch_metrics
+from research.method import Method, Model, Training, batch_metrics
+
+TRAINING = Training()
 
 
 class PointState(NamedTuple):
@@ -27,8 +29,8 @@ def point(model: Model, tx: optax.GradientTransformation) -> Method:
         tx: the optimiser.
     """
 
-    def init(key, images):
-        params = model.init(key, images)
+    def init(key, images, start=None):
+        params = model.init(key, images) if start is None else start
         return PointState(params, tx.init(params))
 
     def step(key, state, batch):
@@ -42,8 +44,11 @@ def point(model: Model, tx: optax.GradientTransformation) -> Method:
         metrics["loss"] = metrics["nll"]
         return PointState(optax.apply_updates(state.params, updates), opt_state), metrics
 
-    def predict(key, state, images):
-        del key  # one network: nothing to draw
-        return jax.nn.log_softmax(model.apply(state.params, images))[None]  # [1, B, K]
+    def draw(key, state, index):
+        del key, index  # one network: nothing to draw
+        return state.params
 
-    return Method(init, step, predict)
+    def apply(params, images):
+        return jax.nn.log_softmax(model.apply(params, images))  # [B, K]
+
+    return Method(init, step, draw, apply)

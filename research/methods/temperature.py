@@ -9,7 +9,6 @@ T in float32 is known to run off to millions, or below zero. With S draws, the N
 mean of the S tempered distributions.
 """
 
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -19,8 +18,8 @@ from scipy.optimize import brentq
 from scipy.special import logsumexp
 from scipy.stats import chi2
 
-from research.data.batches import map_batches
 from research.method import Method
+from research.predict import predict_split
 
 LOG_T_BOUND = float(np.log(100.0))  # T from 0.01 to 100; an optimum outside is called divergent
 PREDICT_BATCH = 32
@@ -144,23 +143,31 @@ def temperature(method: Method) -> Method:
         method: the method whose log-probabilities are divided by T and normalised again.
     """
 
-    def init(key, images):
-        return TemperatureState(method.init(key, images), jax.tree.map(jnp.asarray, UNFITTED))
+    def init(key, images, start=None):
+        return TemperatureState(
+            method.init(key, images, start), jax.tree.map(jnp.asarray, UNFITTED)
+        )
 
     def step(key, state, batch):
         inner, metrics = method.step(key, state.inner, batch)
         return state._replace(inner=inner), metrics
 
-    def predict(key, state, images):
-        log_probs = method.predict(key, state.inner, images)
-        return jax.nn.log_softmax(log_probs / state.fit.temperature)
+    def draw(key, state, index):
+        return method.draw(key, state.inner, index), state.fit.temperature
+
+    def apply(network, images):
+        inner, temperature = network
+        return jax.nn.log_softmax(method.apply(inner, images) / temperature)
 
     def finish(key, state, dataset):
         inner = method.finish(key, state.inner, dataset)
-        # The state is an argument: closed over, its weights would be compiled into the program.
-        predict = partial(jax.jit(method.predict), key, inner)
-        log_probs = map_batches(predict, dataset.valid.images, PREDICT_BATCH, axis=1)
+        log_probs = predict_split(method, key, inner, dataset.valid.images, PREDICT_BATCH)
         fit = fit_temperature(log_probs, np.asarray(dataset.valid.labels))
         return TemperatureState(inner, jax.tree.map(jnp.asarray, fit))
 
-    return Method(init, step, predict, finish)
+    def summary(state):
+        return method.summary(state.inner)
+
+    return method._replace(
+        init=init, step=step, draw=draw, apply=apply, finish=finish, summary=summary
+    )

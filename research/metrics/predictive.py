@@ -92,6 +92,16 @@ def predictive(log_probs: np.ndarray) -> Predictive:
     return Predictive(averaged, top, doubt, entropy, expected_entropy)
 
 
+def disagreement(log_probs: np.ndarray) -> float:
+    """How far one draw is from the mean of all: the mean total variation distance, 0 to 1.
+
+    Args:
+        log_probs: [S, N, K] normalised.
+    """
+    probs = np.exp(np.asarray(log_probs, np.float64))
+    return float(np.mean(np.abs(probs - probs.mean(axis=0)).sum(axis=-1)) / 2)
+
+
 def scores(log_probs: np.ndarray, labels: np.ndarray) -> Scores:
     """The per-example arrays that every metric is a function of.
 

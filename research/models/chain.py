@@ -236,11 +236,15 @@ class Chain(nn.Module):
         return apply_layers(self.layers, x, self.dtype, self.has_rng("dropout"))
 
 
+def _names(layers: tuple[Layer, ...]) -> tuple[str, ...]:
+    return tuple(layer.name for layer in layers if isinstance(layer, Conv | Dense | Affine))
+
+
 def as_model(module: nn.Module, preprocess: Callable = lambda images: images) -> Model:
     """A Flax module and its preprocessing as the `Model` that methods know.
 
     Args:
-        module: the network: images (or features) -> logits.
+        module: the network: images (or features) -> logits; its `layers` are a tuple of records.
         preprocess: [B, H, W, 3] uint8 -> float32, jittable; identity for cached features.
     """
 
@@ -251,7 +255,7 @@ def as_model(module: nn.Module, preprocess: Callable = lambda images: images) ->
         rngs = None if key is None else {"dropout": key}
         return module.apply({"params": params}, preprocess(images), rngs=rngs)
 
-    return Model(init, apply)
+    return Model(init, apply, _names(module.layers), _names(cut(module.layers)[1]))
 
 
 def pick(params: dict, layers: tuple[Layer, ...]) -> dict:

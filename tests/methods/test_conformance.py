@@ -1,8 +1,6 @@
 """One table that every method in research/methods passes, and every wrapper around each."""
 
-import importlib
-import inspect
-import pkgutil
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -10,10 +8,12 @@ import numpy as np
 import optax
 import pytest
 
-import research.methods
+from research import recipe
 from research.data.dataset import Dataset, Split
 from research.mesh import data_mesh, replicate, shard
 from research.method import Batch
+from research.method import predict as predict_all
+from research.methods.mc_dropout import mc_dropout
 from research.models import chain
 
 CLASSES, EXAMPLES = 3, 64
@@ -24,28 +24,29 @@ LAYERS = (
 )
 
 
-def _factories():
-    """The factory of every file in research/methods, by name."""
-    names = [module.name for module in pkgutil.iter_modules(research.methods.__path__)]
-    return {
-        name: getattr(importlib.import_module(f"research.methods.{name}"), name) for name in names
-    }
-
-
-def _is_wrapper(factory):
-    return next(iter(inspect.signature(factory).parameters)) == "method"
-
-
-FACTORIES = _factories()
-BASES = sorted(name for name, factory in FACTORIES.items() if not _is_wrapper(factory))
-WRAPPERS = sorted(name for name, factory in FACTORIES.items() if _is_wrapper(factory))
+BASES = [name for name in recipe.method_names() if not recipe.is_wrapper(name)]
+WRAPPERS = [name for name in recipe.method_names() if recipe.is_wrapper(name)]
 NAMES = BASES + [f"{wrapper}({base})" for wrapper in WRAPPERS for base in BASES]
+STEPS = 40
 
 
-def _build(name, tx):
-    wrapper, _, base = name.rpartition("(")
-    method = FACTORIES[base.rstrip(")")](chain.as_model(chain.Chain(LAYERS)), tx)
-    return FACTORIES[wrapper](method) if wrapper else method
+def _model(classes=CLASSES, dtype=None):
+    layers = (*LAYERS[:-1], chain.Dense("predictions", classes))
+    return chain.as_model(chain.Chain(layers, dtype))
+
+
+def _build(name, tx=None, learning_rate=0.02, model=None):
+    (told,) = recipe.parse(name)
+    rate = learning_rate * recipe.training(told).learning_rate
+    given = recipe.Given(
+        model=model or _model(),
+        tx=tx or optax.adam(rate),
+        learning_rate=rate,
+        num_train=EXAMPLES,
+        num_steps=STEPS,
+        steps_per_epoch=4,
+    )
+    return recipe.build(told, given)
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +60,14 @@ def dataset():
     return Dataset("blobs", ("a", "b", "c"), split, split, split)
 
 
-def _train(method, dataset, steps=40, put=lambda batch: batch):
-    batch = put(Batch(jnp.asarray(dataset.train.images), jnp.asarray(dataset.train.labels)))
+def _batch(method, dataset):
+    """Each member's batch is the whole training split."""
+    images = jnp.tile(jnp.asarray(dataset.train.images), (method.members, 1))
+    return Batch(images, jnp.tile(jnp.asarray(dataset.train.labels), method.members))
+
+
+def _train(method, dataset, steps=STEPS, put=lambda batch: batch):
+    batch = put(_batch(method, dataset))
     state = jax.jit(method.init)(jax.random.key(0), batch.images[:1])
     step = jax.jit(method.step)
     losses = []
@@ -73,7 +80,7 @@ def _train(method, dataset, steps=40, put=lambda batch: batch):
 @pytest.mark.parametrize("name", NAMES)
 class TestEveryMethod:
     def test_loss_falls_and_the_state_keeps_its_form(self, name, dataset):
-        method = _build(name, optax.adam(0.02))
+        method = _build(name)
         before = jax.eval_shape(
             method.init, jax.random.key(0), jnp.asarray(dataset.train.images[:1])
         )
@@ -85,25 +92,25 @@ class TestEveryMethod:
 
     def test_step_reports_finite_scalars(self, name, dataset):
         method = _build(name, optax.sgd(0.01))
-        batch = Batch(jnp.asarray(dataset.train.images), jnp.asarray(dataset.train.labels))
+        batch = _batch(method, dataset)
         state = jax.jit(method.init)(jax.random.key(0), batch.images[:1])
         _, metrics = jax.jit(method.step)(jax.random.key(1), state, batch)
         assert {"loss", "nll", "accuracy", "confidence"} <= set(metrics)
         assert all(m.shape == () and np.isfinite(m) for m in metrics.values())
 
     def test_predictions_are_normalised_and_belong_to_the_key(self, name, dataset):
-        method = _build(name, optax.adam(0.02))
+        method = _build(name)
         state, _, _ = _train(method, dataset, steps=20)
         images = jnp.asarray(dataset.test.images)
         state = method.finish(jax.random.key(2), state, dataset)
-        predict = jax.jit(method.predict)
+        predict = jax.jit(partial(predict_all, method))
         log_probs = predict(jax.random.key(3), state, images)
         assert log_probs.shape[1:] == (EXAMPLES, CLASSES)
         assert log_probs.dtype == jnp.float32
         np.testing.assert_allclose(jax.nn.logsumexp(log_probs, axis=-1), 0.0, atol=1e-5)
         np.testing.assert_array_equal(predict(jax.random.key(3), state, images), log_probs)
         # The same draws serve every batch: a part of the images gets the same predictions.
-        part = jax.jit(method.predict)(jax.random.key(3), state, images[5:12])
+        part = jax.jit(partial(predict_all, method))(jax.random.key(3), state, images[5:12])
         np.testing.assert_allclose(part, log_probs[:, 5:12], atol=1e-5)
 
     def test_eight_devices_equal_one(self, name, dataset):
@@ -118,10 +125,9 @@ class TestEveryMethod:
 
 
 def test_draws_differ_where_there_is_noise(dataset):
-    state, _, _ = _train(_build("mc_dropout", optax.adam(0.02)), dataset)
-    draws = _build("mc_dropout", optax.adam(0.02)).predict(
-        jax.random.key(0), state, jnp.asarray(dataset.test.images)
-    )
+    method = _build("mc_dropout")
+    state, _, _ = _train(method, dataset)
+    draws = predict_all(method, jax.random.key(0), state, jnp.asarray(dataset.test.images))
     assert draws.shape[0] == 30
     assert np.std(np.exp(draws), axis=0).max() > 0.01
 
@@ -130,12 +136,12 @@ def test_mc_dropout_draws_have_the_moments_of_dropout():
     """On a linear layer over dropout, the logit's mean and variance are known in closed form."""
     rate, samples, width = 0.3, 4000, 8
     layers = (chain.Dropout(rate), chain.Dense("predictions", 2, use_bias=False))
-    method = FACTORIES["mc_dropout"](
-        chain.as_model(chain.Chain(layers)), optax.sgd(0.1), num_samples=samples
-    )
+    method = mc_dropout(chain.as_model(chain.Chain(layers)), optax.sgd(0.1), num_samples=samples)
     x = jax.random.normal(jax.random.key(0), (5, width))
     state = method.init(jax.random.key(1), x)
-    log_probs = np.asarray(method.predict(jax.random.key(2), state, x), np.float64)  # [S, 5, 2]
+    log_probs = np.asarray(
+        predict_all(method, jax.random.key(2), state, x), np.float64
+    )  # [S, 5, 2]
     margin = log_probs[..., 1] - log_probs[..., 0]
     kernel = np.asarray(state.params["predictions"]["kernel"], np.float64)
     terms = np.asarray(x, np.float64) * (kernel[:, 1] - kernel[:, 0])  # [5, width]
@@ -146,7 +152,7 @@ def test_mc_dropout_draws_have_the_moments_of_dropout():
 
 
 def test_ensemble_members_are_independent(dataset):
-    method = _build("ensemble(point)", optax.adam(0.02))
+    method = _build("ensemble(point)")
     state, _, _ = _train(method, dataset, steps=20)
     kernels = np.asarray(state.params["hidden"]["kernel"])  # [M, 2, 16]
     assert len(kernels) == 5
