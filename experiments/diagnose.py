@@ -17,6 +17,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from experiments import cli
 from experiments.diagnose_options import Config, resolve
@@ -26,18 +27,18 @@ from research.data.dataset import Dataset, Split
 from research.data.load import load
 from research.data.predictions import read_predictions
 from research.errors import UserError
-from research.judge import judge_classifier, judge_predictions
+from research.fit import Fitted, Options, fit
+from research.judge import judge_fitted, judge_predictions
 from research.mesh import check_batch_size, data_mesh
-from research.methods.point import point
 from research.models.keras_file import check_readable
 from research.models.pretrained import import_keras
+from research.models.saved_weights import read_weights, save_weights
 from research.models.vgg import VGG16
-from research.optimizer import learning_rate_schedule, make_optimizer
+from research.recipe import Recipe, base, parse, with_options
 from research.report import terminal
 from research.report.result import describe_data, describe_model, describe_predictions
 from research.report.write import write_report
 from research.run_folder import fingerprint, open_run
-from research.train import Settings, train
 
 EVALUATION_BATCH = 32
 
@@ -81,39 +82,46 @@ def evaluation_batch(mesh) -> int:
     return -(-EVALUATION_BATCH // mesh.size) * mesh.size
 
 
-def fit(config: Config, classifier: Classifier, key: jax.Array, directory: Path, mesh):
-    """Trains, unless the classifier is trained already.
+def fit_methods(
+    config: Config, classifier: Classifier, key: jax.Array, directory: Path, mesh
+) -> tuple[dict[str, Fitted], dict | None]:
+    """Trains the network, unless it is trained already, and every method that was asked for.
 
     Returns:
-        The weights, and what training took (None where there was none).
+        What is to be judged by name, and what training the network took (None: there was none).
     """
-    if classifier.params is not None:
-        return classifier.params, None
-    steps_per_epoch = max(1, classifier.dataset.num_train // config.batch_size)
-    num_steps = config.epochs * steps_per_epoch
-    warmup_steps = min(round(config.warmup_epochs * steps_per_epoch), num_steps // 2)
-    schedule = learning_rate_schedule(
-        config.schedule, config.learning_rate, num_steps, warmup_steps
-    )
-    tx = make_optimizer(config.optimizer, schedule, config.weight_decay, config.momentum)
-    settings = Settings(
-        num_steps=num_steps,
-        batch_size=config.batch_size,
-        eval_every=steps_per_epoch,
-        patience=config.patience,
-        flip=config.flip,
-        crop=config.crop,
-        save_seconds=config.save_seconds,
-    )
-    method = point(classifier.model, tx)
-    trained = train(method, classifier.dataset, settings, key, directory, mesh, schedule)
-    return trained.state.params, {
+    model, dataset = classifier.model, classifier.dataset
+    options = Options(**{name: getattr(config, name) for name in Options._fields})
+    params = classifier.params
+    if config.init:
+        like = jax.eval_shape(model.init, jax.random.key(0), dataset.test.images[np.arange(1)])
+        params = read_weights(config.init, like, "--init")
+    recipes = {"point": Recipe("point")}
+    if classifier.has_dropout:
+        recipes["mc_dropout"] = parse(f"mc_dropout(num_samples={config.dropout_samples})")[0]
+    recipes["temperature"] = parse("temperature(point)")[0]
+    for recipe in parse(config.methods) if config.methods else ():
+        if not model.layers and base(recipe).name != "point":
+            raise UserError(
+                f"--methods {recipe}: the model's weights cannot be reached (it runs as a black "
+                "box); leave it out"
+            )
+        bayes = {"bayes": config.bayes} if config.bayes else {}
+        recipes.setdefault(str(recipe), with_options(recipe, **bayes))
+    fitted = {}
+    for name, recipe in recipes.items():
+        fitted[name] = fit(recipe, model, dataset, options, key, directory, mesh, params)
+        params = fitted["point"].state.params
+    if model.layers:
+        save_weights(directory.parent / "weights.safetensors", params)
+    took, is_trained = fitted["point"], fitted["point"].steps > 0
+    return fitted, {
         "what": config.train,
-        "steps": trained.steps,
-        "best_step": trained.best_step,
-        "seconds": trained.seconds,
-        "stopped_early": trained.steps < num_steps,
-    }
+        "steps": took.steps,
+        "best_step": took.best_step,
+        "seconds": took.seconds,
+        "stopped_early": took.steps < took.num_steps,
+    } if is_trained else None
 
 
 def main(config: Config) -> None:
@@ -145,9 +153,16 @@ def main(config: Config) -> None:
                 check_batch_size(config.batch_size, mesh)
             train_key, draw_key = jax.random.split(jax.random.key(config.seed))
             classifier, dataset = get_classifier(config, directory, mesh)
-            params, training = fit(config, classifier, train_key, directory, mesh)
-            judged = judge_classifier(
-                classifier, params, draw_key, evaluation_batch(mesh), config.dropout_samples, mesh
+            fitted, training = fit_methods(
+                config, classifier, train_key, directory / "training", mesh
+            )
+            judged = judge_fitted(
+                fitted,
+                classifier.dataset,
+                draw_key,
+                evaluation_batch(mesh),
+                mesh,
+                classifier.base_milliseconds,
             )
             data, model = describe_data(dataset), describe_model(classifier, training)
             splits, classes = dataset.splits, dataset.classes

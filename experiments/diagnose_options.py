@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from research.errors import UserError
+from research.recipe import base, options_of, parse, training
 
 PRESETS = {"quick": {"width": 0.25, "epochs": 15}, "full": {"width": 1.0, "epochs": 100}}
 ABOVE_0 = ("batch_size", "epochs", "width", "learning_rate", "dropout_samples", "patience")
@@ -44,6 +45,14 @@ class Config:
     """quick: a quarter of VGG16's width, 15 epochs; full: all of it, 100 epochs"""
     seed: int = 0
     """decides splits, initial weights, order and noise"""
+
+    methods: str | None = None
+    """cures to train and judge besides: names and options, such as
+    swag,ensemble(bayes_by_backprop(estimator=local),num_members=3)"""
+    bayes: Literal["head", "last", "all"] | None = None
+    """which weights are uncertain, in the methods that can choose; default: each method's own"""
+    init: Path | None = None
+    """trained weights (weights.safetensors of an earlier run) instead of training the network"""
 
     train: Literal["none", "head", "all"] | None = None
     """which weights to train; default: none with --model, head with --weights, else all"""
@@ -106,6 +115,11 @@ def _refuse(config: Config, names, why: str) -> None:
             raise UserError(f"--{field.name}: {why}; leave it out")
 
 
+def _method_options(config: Config) -> list[dict]:
+    recipes = parse(config.methods) if config.methods else ()
+    return [options_of(base(recipe).name) for recipe in recipes]
+
+
 def _check_ranges(config: Config) -> None:
     for field in fields(config):
         name, value = field.name, getattr(config, field.name)
@@ -132,8 +146,12 @@ def _check_together(config: Config, kind: str) -> None:
         raise UserError("--train none: needs a whole trained network; give --model")
     if kind == "head" and not (config.model or config.weights):
         raise UserError("--train head: needs a trained network below it; give --model or --weights")
-    if kind == "none":
-        _refuse(config, TRAINING, "trains nothing without --train head or all")
+    if (kind == "none" or config.init) and not config.methods:
+        _refuse(config, TRAINING, "trains nothing without --train head or all, or --methods")
+    if config.init and kind == "none":
+        raise UserError("--init: the weights are in --model already; leave it out")
+    if config.bayes and not any("bayes" in options for options in _method_options(config)):
+        raise UserError(f"--bayes {config.bayes}: no method of --methods can choose; leave it out")
     if kind == "head" and (config.flip or config.crop):
         raise UserError("--flip, --crop: a head is trained on fixed features; add --train all")
     if config.model:
@@ -153,6 +171,8 @@ def resolve(config: Config) -> Config:
     kind = config.train or ("none" if config.model else "head" if config.weights else "all")
     _check_ranges(config)
     _check_together(config, kind)
+    for recipe in parse(config.methods) if config.methods else ():
+        training(recipe)
     preset = PRESETS[config.preset]
     is_further = kind == "all" and (config.model or config.weights)
     return replace(

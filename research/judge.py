@@ -1,4 +1,4 @@
-"""What a classifier predicts, as it is and after each cure that needs no new training."""
+"""What methods predict of every split, and what it costs."""
 
 import time
 from collections.abc import Callable
@@ -10,20 +10,10 @@ import numpy as np
 from jax.sharding import Mesh
 from scipy.special import log_softmax
 
-from research.classifier import Classifier
+from research.data.dataset import Dataset
 from research.data.predictions import SPLITS, PredictionsFile
-from research.mesh import replicate
-from research.methods.mc_dropout import mc_dropout
-from research.methods.point import PointState, point
-from research.methods.temperature import (
-    UNFITTED,
-    Fit,
-    TemperatureState,
-    cross_fit,
-    fit_temperature,
-    temperature,
-)
-from research.optimizer import make_optimizer
+from research.fit import Fitted
+from research.methods.temperature import Fit, cross_fit, fit_temperature
 from research.predict import predictor
 
 
@@ -37,7 +27,7 @@ class Judged(NamedTuple):
 
 def _seconds(run: Callable[[], Any]) -> float:
     """How long something compiled takes: once if that is long, else the best of three."""
-    times = []
+    times: list[float] = []
     while len(times) < 3 and sum(times) < 2.0:
         started = time.perf_counter()
         run()
@@ -45,44 +35,32 @@ def _seconds(run: Callable[[], Any]) -> float:
     return min(times)
 
 
-def judge_classifier(
-    classifier: Classifier,
-    params: Any,
+def judge_fitted(
+    fitted: dict[str, Fitted],
+    dataset: Dataset,
     key: jax.Array,
     batch_size: int,
-    dropout_samples: int,
     mesh: Mesh,
+    base_milliseconds: float = 0.0,
 ) -> dict[str, Judged]:
-    """Predicts every split as it is, with Monte Carlo dropout (if it has dropout) and tempered.
+    """What trained methods predict of every split.
 
     Args:
-        classifier: the network and its data.
-        params: trained weights of `classifier.model`.
+        fitted: by the names that the result gets.
+        dataset: what the methods take.
         key: fixes the draws.
         batch_size: B, a multiple of the number of devices.
-        dropout_samples: S of Monte Carlo dropout.
         mesh: devices that share a batch.
+        base_milliseconds: an image, of a frozen base that ran before.
     """
-    tx = make_optimizer("sgd", 0.0)  # nothing is trained any more
-    as_it_is = point(classifier.model, tx)
-    state = replicate(PointState(params, ()), mesh)
-    candidates = {"point": (as_it_is, state)}
-    if classifier.has_dropout:
-        candidates["mc_dropout"] = mc_dropout(classifier.model, tx, dropout_samples), state
-    tempered = temperature(as_it_is)
-    fitted = tempered.finish(key, TemperatureState(state, UNFITTED), classifier.dataset)
-    candidates["temperature"] = tempered, fitted
-
-    splits, judged = classifier.dataset.splits, {}
-    for name, (method, trained) in candidates.items():
-        predict = predictor(method, key, batch_size, mesh)
-        log_probs = {split: predict(trained, splits[split].images) for split in SPLITS}
-        seconds = _seconds(partial(predict, trained, splits["test"].images))
-        judged[name] = Judged(
-            log_probs,
-            classifier.base_milliseconds + 1e3 * seconds / len(splits["test"].labels),
-            jax.tree.map(float, trained.fit) if name == "temperature" else None,
-        )
+    splits, judged = dataset.splits, {}
+    for name, each in fitted.items():
+        predict = predictor(each.method, key, batch_size, mesh)
+        log_probs = {split: predict(each.state, splits[split].images) for split in SPLITS}
+        seconds = _seconds(partial(predict, each.state, splits["test"].images))
+        milliseconds = base_milliseconds + 1e3 * seconds / len(splits["test"].labels)
+        fit = getattr(each.state, "fit", None)  # of a temperature
+        judged[name] = Judged(log_probs, milliseconds, fit and jax.tree.map(float, fit))
     return judged
 
 

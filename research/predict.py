@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -27,7 +26,9 @@ def _put_nowhere(batch):
     return batch
 
 
-def _compile(method: Method, key: jax.Array, batch_size: int, put: Callable) -> Predictor:
+def _compile(
+    method: Method, key: jax.Array, batch_size: int, put: Callable, most_draws: int | None = None
+) -> Predictor:
     if method.together:
         all_draws = jax.jit(lambda key, state, images: predict(method, key, state, images))
         return lambda state, images: map_batches(
@@ -35,11 +36,14 @@ def _compile(method: Method, key: jax.Array, batch_size: int, put: Callable) -> 
         )
 
     draw, apply = jax.jit(method.draw), jax.jit(method.apply)
+    count = min(method.num_draws, most_draws or method.num_draws)
+    # Spread out, so that all members of an ensemble are among them.
+    indices = np.linspace(0, method.num_draws - 1, count).astype(np.int32)
 
     def one_after_another(state, images):
         log_probs = []
-        for index in range(method.num_draws):
-            network = draw(key, state, jnp.int32(index))
+        for index in indices:
+            network = draw(key, state, index)
             each = map_batches(lambda batch, n=network: apply(n, put(batch)), images, batch_size)
             log_probs.append(each)
         return np.stack(log_probs)
@@ -54,7 +58,9 @@ def _compile(method: Method, key: jax.Array, batch_size: int, put: Callable) -> 
     return predict_blocks
 
 
-def predictor(method: Method, key: jax.Array, batch_size: int, mesh: Mesh) -> Predictor:
+def predictor(
+    method: Method, key: jax.Array, batch_size: int, mesh: Mesh, most_draws: int | None = None
+) -> Predictor:
     """Compiles the prediction once for all splits.
 
     Args:
@@ -62,11 +68,12 @@ def predictor(method: Method, key: jax.Array, batch_size: int, mesh: Mesh) -> Pr
         key: fixes the S draws; the same for every batch and every split.
         batch_size: B, a multiple of the number of devices.
         mesh: devices that share a batch.
+        most_draws: where draws cost a forward pass each, at most so many of them; None: all.
 
     Returns:
         (state, images [N, ...]) -> log_probs [S, N, K] float32 on the host.
     """
-    return _compile(method, key, batch_size, lambda batch: shard(batch, mesh))
+    return _compile(method, key, batch_size, lambda batch: shard(batch, mesh), most_draws)
 
 
 def predict_split(

@@ -3,13 +3,15 @@
 A recipe names files of research/methods and gives their options; wrappers take another recipe
 first. Nothing is evaluated: the text is read as names, numbers and strings. What a factory needs to
 know of the training it is part of (the network, N, the number of steps), it gets by the names of
-its parameters.
+its parameters. How a method is trained can be told among its options, by the fields of `Training`:
+`bayes_by_backprop(start=scratch, epochs=2)`.
 """
 
 import ast
 import importlib
 import inspect
 import pkgutil
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import optax
@@ -63,11 +65,12 @@ def is_wrapper(name: str) -> bool:
 
 def options_of(name: str) -> dict[str, Any]:
     """What a recipe can tell a method, with the defaults."""
-    return {
+    options = {
         option: parameter.default
         for option, parameter in _parameters(name).items()
         if parameter.default is not inspect.Parameter.empty
     }
+    return options if is_wrapper(name) else options | _module(name).TRAINING._asdict()
 
 
 def _value(node: ast.expr, where: str) -> Any:
@@ -128,8 +131,46 @@ def base(recipe: Recipe) -> Recipe:
 
 
 def training(recipe: Recipe) -> Training:
-    """How the innermost method is trained."""
-    return _module(base(recipe).name).TRAINING
+    """How the innermost method is trained.
+
+    Raises:
+        UserError: it was told otherwise in a way that there is not.
+    """
+    trained = base(recipe)
+    told = {n: v for n, v in trained.options if n in Training._fields}
+    result = _module(trained.name).TRAINING._replace(**told)
+    choices = {
+        "start": ("scratch", "point"),
+        "keep": ("best", "last"),
+        "schedule": (None, "constant", "cosine", "step"),
+    }
+    for name, allowed in choices.items():
+        if getattr(result, name) not in allowed:
+            words = ", ".join(str(each) for each in allowed)
+            raise UserError(
+                f"--methods: {trained.name}({name}={getattr(result, name)}): choose from {words}"
+            )
+    for name in ("epochs", "learning_rate"):
+        value = getattr(result, name)
+        if not isinstance(value, int | float) or not value >= 0:
+            raise UserError(
+                f"--methods: {trained.name}({name}={value}): give a number, times that of point"
+            )
+    return result
+
+
+def starting_point(recipe: Recipe) -> Recipe | None:
+    """What has to be trained first: the point network, or an ensemble of as many; None: nothing."""
+    if training(recipe).start == "scratch":
+        return None
+
+    def points(recipe):
+        if recipe.inner is None:
+            return Recipe("point")
+        inner = points(recipe.inner)
+        return recipe._replace(inner=inner) if recipe.name == "ensemble" else inner
+
+    return points(recipe)
 
 
 def with_options(recipe: Recipe, **options: Any) -> Recipe:
@@ -138,6 +179,11 @@ def with_options(recipe: Recipe, **options: Any) -> Recipe:
     kept = {n: v for n, v in options.items() if n in known} | dict(recipe.options)
     inner = recipe.inner and with_options(recipe.inner, **options)
     return Recipe(recipe.name, inner, tuple(sorted(kept.items())))
+
+
+def wrapper_of_state(recipe: Recipe) -> Callable[[Any], Any] | None:
+    """Where a wrapper trains nothing: its state around the trained state of what it wraps."""
+    return getattr(_module(recipe.name), "wrap", None)
 
 
 def build(recipe: Recipe, given: Given) -> Method:
@@ -154,5 +200,6 @@ def build(recipe: Recipe, given: Given) -> Method:
     options = dict(recipe.options)
     if recipe.inner is not None:
         return factory(build(recipe.inner, given), **options)
-    wanted = {n: v for n, v in given._asdict().items() if n in _parameters(recipe.name)}
-    return factory(**(wanted | options))
+    asked = _parameters(recipe.name)
+    wanted = {n: v for n, v in given._asdict().items() if n in asked}
+    return factory(**wanted, **{n: v for n, v in options.items() if n in asked and n not in wanted})

@@ -32,6 +32,8 @@ from research.metrics.predictive import disagreement, scores
 from research.predict import predictor
 from research.progress import Progress
 
+VALID_DRAWS = 8  # at most so many at each look at the validation split
+
 
 class Settings(NamedTuple):
     """How long and how to train."""
@@ -160,7 +162,7 @@ def train(
     started = time.perf_counter()
     init_key, order_key, step_key, predict_key = jax.random.split(key, 4)
     take_step = _compile_step(method, dataset, settings, step_key, mesh)
-    predict = predictor(method, predict_key, settings.batch_size, mesh)
+    predict = predictor(method, predict_key, settings.batch_size, mesh, VALID_DRAWS)
     position = _start(initialise(method, init_key, dataset, start), method.members, mesh)
     summarise = jax.jit(method.summary)
 

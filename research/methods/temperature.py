@@ -134,6 +134,11 @@ def cross_fit(log_probs: np.ndarray, labels: np.ndarray, seed: int = 0) -> np.nd
     return tempered - logsumexp(tempered, axis=-1, keepdims=True)
 
 
+def wrap(inner: Any) -> TemperatureState:
+    """The state around that of the trained method: there is nothing more to train."""
+    return TemperatureState(inner, jax.tree.map(jnp.asarray, UNFITTED))
+
+
 def temperature(method: Method) -> Method:
     """Temperature scaling of any method.
 

@@ -1,6 +1,7 @@
 """The files of a finished run: result.json, predictions.npz and report.html, each written whole."""
 
 import datetime
+import importlib
 import shlex
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from research.data.dataset import Split
 from research.files import write_json, write_whole
 from research.judge import Judged
 from research.metrics.evaluate import DESCRIPTIONS
+from research.recipe import parse
 from research.report import page
 from research.report.findings import findings
 from research.report.next_steps import next_steps
@@ -30,8 +32,16 @@ METHODS = {  # title, and one sentence about it
 }
 
 
+def _told(name: str) -> tuple[str, str]:
+    """A method's title, and one sentence about it: the first of its file."""
+    if name in METHODS:
+        return METHODS[name]
+    module = importlib.import_module(f"research.methods.{parse(name)[0].name}")
+    return name, module.__doc__.partition("\n\n")[0].replace("\n", " ")
+
+
 def _method(name: str, judged: dict[str, Judged], splits: dict[str, Split], seed: int) -> dict:
-    title, about = METHODS[name]
+    title, about = _told(name)
     this, as_it_is = judged[name], judged["point"]
     fit = this.fit
     return {

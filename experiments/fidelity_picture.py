@@ -1,0 +1,1 @@
+draw_planes=None
