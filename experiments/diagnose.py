@@ -22,13 +22,14 @@ import numpy as np
 from experiments import cli
 from experiments.diagnose_options import Config, resolve
 from research import classifier as classifiers
+from research.calibrate import parse as calibrators
 from research.classifier import Classifier
 from research.data.dataset import Dataset, Split
 from research.data.load import load
 from research.data.predictions import read_predictions
 from research.errors import UserError
 from research.fit import Fitted, Options, fit
-from research.judge import judge_fitted, judge_predictions
+from research.judge import judge_calibrated, judge_fitted, judge_predictions
 from research.mesh import check_batch_size, data_mesh
 from research.models.keras_file import check_readable
 from research.models.pretrained import import_keras
@@ -166,6 +167,9 @@ def main(config: Config) -> None:
             )
             data, model = describe_data(dataset), describe_model(classifier, training)
             splits, classes = dataset.splits, dataset.classes
+        names = calibrators(config.calibrate or "")
+        labels = {name: split.labels for name, split in splits.items()}
+        judged |= judge_calibrated(judged["point"], names, labels, config.seed)
         result = write_report(
             directory,
             data=data,
@@ -174,6 +178,7 @@ def main(config: Config) -> None:
             classes=classes,
             judged=judged,
             seed=config.seed,
+            max_error=config.max_error,
             seconds=time.perf_counter() - started,
         )
     print(terminal.summary(result, str(out / "report.html")))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Literal
 
+from research.calibrate import parse as calibrators
 from research.errors import UserError
 from research.recipe import base, options_of, parse, training
 
@@ -18,7 +19,10 @@ TRAINING = (
     *("preset", "epochs", "batch_size", "optimizer", "learning_rate", "momentum", "weight_decay"),
     *("schedule", "warmup_epochs", "patience", "save_seconds", "flip", "crop"),
 )
-WITH_PREDICTIONS = ("predictions", "out", "overwrite", "seed", "label_column", "logits")
+WITH_PREDICTIONS = (
+    *("predictions", "out", "overwrite", "seed", "label_column", "logits"),
+    *("calibrate", "max_error"),
+)
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,10 @@ class Config:
     methods: str | None = None
     """cures to train and judge besides: names and options, such as
     swag,ensemble(bayes_by_backprop(estimator=local),num_members=3)"""
+    calibrate: str | None = None
+    """calibrators to fit besides: vector, platt, isotonic, histogram"""
+    max_error: float = 0.05
+    """find how much to refuse so that the rest is wrong at most so often, with 95 % certainty"""
     bayes: Literal["head", "last", "all"] | None = None
     """which weights are uncertain, in the methods that can choose; default: each method's own"""
     init: Path | None = None
@@ -129,6 +137,8 @@ def _check_ranges(config: Config) -> None:
             raise UserError(f"--{name} {value}: give a number above 0")
         if name in FROM_0 and not 0 <= value < math.inf:
             raise UserError(f"--{name} {value}: give 0 or more")
+    if not 0 < config.max_error < 1:
+        raise UserError(f"--max_error {config.max_error}: give a number between 0 and 1")
     if config.seed >= 2**32:
         raise UserError(f"--seed {config.seed}: give less than 2^32")
 
@@ -171,6 +181,7 @@ def resolve(config: Config) -> Config:
     kind = config.train or ("none" if config.model else "head" if config.weights else "all")
     _check_ranges(config)
     _check_together(config, kind)
+    calibrators(config.calibrate or "")
     for recipe in parse(config.methods) if config.methods else ():
         training(recipe)
     preset = PRESETS[config.preset]

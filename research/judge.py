@@ -10,6 +10,7 @@ import numpy as np
 from jax.sharding import Mesh
 from scipy.special import log_softmax
 
+from research.calibrate import calibrate, cross_calibrate
 from research.data.dataset import Dataset
 from research.data.predictions import SPLITS, PredictionsFile
 from research.fit import Fitted
@@ -78,3 +79,30 @@ def judge_predictions(file: PredictionsFile, seed: int) -> dict[str, Judged]:
         fit = fit_temperature(as_it_is["test"], labels["test"])
         tempered = {split: cross_fit(each, labels[split], seed) for split, each in as_it_is.items()}
     return {"point": Judged(as_it_is, None), "temperature": Judged(tempered, None, fit)}
+
+
+def judge_calibrated(
+    as_it_is: Judged, names: tuple[str, ...], labels: dict[str, np.ndarray], seed: int
+) -> dict[str, Judged]:
+    """The predictions as they are after each calibrator, fitted to the validation split.
+
+    Without one they are cross-fitted: each half of the test split by the other half's fit.
+
+    Args:
+        as_it_is: of the network without any cure.
+        names: of calibrators.
+        labels: by split: [N] int.
+        seed: which half an example falls into.
+    """
+    judged, log_probs = {}, as_it_is.log_probs
+    for name in names:
+        if "valid" in log_probs:
+            apply = calibrate(name, log_probs["valid"], labels["valid"]).apply
+            calibrated = {split: apply(each) for split, each in log_probs.items()}
+        else:
+            calibrated = {
+                split: cross_calibrate(name, each, labels[split], seed)
+                for split, each in log_probs.items()
+            }
+        judged[name] = Judged(calibrated, as_it_is.milliseconds_per_image)
+    return judged

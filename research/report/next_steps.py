@@ -59,7 +59,21 @@ def _more_images(result: dict) -> list[str]:
     ]
 
 
+def _certified(result: dict) -> list[str]:
+    method = result["methods"][best_method(result)]
+    refusal = method["decisions"] and method["decisions"]["refusal"]["refusal"]
+    if not refusal or not refusal["share_refused"]:
+        return []
+    return [
+        f"{method['title']}: send the {words.percent(refusal['share_refused'])} it is least sure "
+        f"of to a person. Of the rest at most {words.percent(refusal['bound'])} are wrong, with "
+        "95 % certainty, on images like these."
+    ]
+
+
 def _refuse(result: dict) -> list[str]:
+    if certified := _certified(result):
+        return certified
     test = as_is(result)
     refused = {"metrics": {"accuracy": test["metrics"]["accuracy_at_coverage_0.9"]}}
     if not test["errors"] or not is_below(test, refused, "accuracy"):

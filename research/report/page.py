@@ -9,7 +9,7 @@ import numpy as np
 from markupsafe import Markup
 from PIL import Image
 
-from research.report import figures, words
+from research.report import decisions, figures, words
 from research.report.findings import headline
 
 SMALL, LARGE = (
@@ -135,6 +135,8 @@ def render(result: dict, pictures: list[np.ndarray | None]) -> str:
         split_rows=_split_rows(list(splits.values())),
         methods=methods,
         method_rows=_method_rows(methods),
+        decision_rows=decisions.rows(methods),
+        max_error=words.percent(result["max_error"]),
         number_rows=_number_rows(result),
         steps=[_split_command(step) for step in result["next"]],
     )

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
+from research.calibrate import calibrator_names
 from research.data.dataset import Split
 from research.files import write_json, write_whole
 from research.judge import Judged
 from research.metrics.evaluate import DESCRIPTIONS
 from research.recipe import parse
 from research.report import page
+from research.report.decisions import decide
 from research.report.findings import findings
 from research.report.next_steps import next_steps
 from research.report.result import SCHEMA_VERSION, judge, most_confident_mistakes
@@ -36,11 +38,16 @@ def _told(name: str) -> tuple[str, str]:
     """A method's title, and one sentence about it: the first of its file."""
     if name in METHODS:
         return METHODS[name]
-    module = importlib.import_module(f"research.methods.{parse(name)[0].name}")
-    return name, module.__doc__.partition("\n\n")[0].replace("\n", " ")
+    is_calibrator = name in calibrator_names()
+    folder, file = ("calibrators", name) if is_calibrator else ("methods", parse(name)[0].name)
+    module = importlib.import_module(f"research.{folder}.{file}")
+    about = module.__doc__.partition("\n\n")[0].replace("\n", " ")
+    return about.partition(":")[0] if is_calibrator else name, about
 
 
-def _method(name: str, judged: dict[str, Judged], splits: dict[str, Split], seed: int) -> dict:
+def _method(
+    name: str, judged: dict[str, Judged], splits: dict[str, Split], seed: int, max_error: float
+) -> dict:
     title, about = _told(name)
     this, as_it_is = judged[name], judged["point"]
     fit = this.fit
@@ -60,6 +67,7 @@ def _method(name: str, judged: dict[str, Judged], splits: dict[str, Split], seed
             "separable": fit.diverged < 0,
             "diverged": int(fit.diverged),
         },
+        "decisions": decide(this.log_probs, splits, max_error),
         "splits": {
             split: judge(log_probs, splits[split].labels, as_it_is.log_probs[split], seed)
             for split, log_probs in this.log_probs.items()
@@ -91,6 +99,7 @@ def write_report(
     classes: tuple[str, ...],
     judged: dict[str, Judged],
     seed: int,
+    max_error: float,
     seconds: float,
 ) -> dict:
     """Judges all predictions and writes the three files.
@@ -103,6 +112,7 @@ def write_report(
         classes: K names.
         judged: predictions by method.
         seed: of the bootstrap.
+        max_error: the error rate allowed among answers that are not refused.
         seconds: what the run took so far.
 
     Returns:
@@ -116,11 +126,12 @@ def write_report(
         "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         "seconds": seconds,
         "seed": seed,
+        "max_error": max_error,
         "commit": commit(),
         "versions": versions(),
         "data": data,
         "model": model,
-        "methods": {name: _method(name, judged, splits, seed) for name in judged},
+        "methods": {n: _method(n, judged, splits, seed, max_error) for n in judged},
         "mistakes": mistakes,
         "descriptions": DESCRIPTIONS,
     }

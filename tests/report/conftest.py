@@ -82,6 +82,7 @@ def make_method(title="As it is", *, splits=None, temperature=None, **options):
         "draws": 1,
         "milliseconds_per_image": 41.2,
         "temperature": temperature,
+        "decisions": None,
         "splits": splits or {"test": make_split()},
     }
     return method | options
@@ -95,6 +96,7 @@ def make_result(methods=None, *, mistakes=(), data=None, model=None):
         "created": "2025-01-31T12:00:00+00:00",
         "seconds": 133.2,
         "seed": 7,
+        "max_error": 0.05,
         "commit": "0123abc",
         "versions": {"jax": "0.10.2"},
         "data": {
