@@ -22,6 +22,7 @@ import numpy as np
 from experiments import cli
 from experiments.diagnose_options import Config, resolve
 from research import classifier as classifiers
+from research.calibrate import check
 from research.calibrate import parse as calibrators
 from research.classifier import Classifier
 from research.data.dataset import Dataset, Split
@@ -140,9 +141,11 @@ def main(config: Config) -> None:
     }
     subject = Path(os.path.abspath(config.predictions or config.data)).stem.replace(":", "-")
     out = config.out or Path("runs") / f"diagnose-{subject}-{fingerprint(options)}"
+    names = calibrators(config.calibrate or "")
     with open_run(out, options, config.overwrite) as directory:
         if config.predictions:
             file = read_predictions(config.predictions, config.label_column, config.logits)
+            check(names, len(file.classes))
             judged = judge_predictions(file, config.seed)
             data, model = describe_predictions(config.predictions.name, file)
             rows = {name: file.split == name for name in data["counts"]}
@@ -154,6 +157,7 @@ def main(config: Config) -> None:
                 check_batch_size(config.batch_size, mesh)
             train_key, draw_key = jax.random.split(jax.random.key(config.seed))
             classifier, dataset = get_classifier(config, directory, mesh)
+            check(names, len(dataset.classes))
             fitted, training = fit_methods(
                 config, classifier, train_key, directory / "training", mesh
             )
@@ -167,7 +171,6 @@ def main(config: Config) -> None:
             )
             data, model = describe_data(dataset), describe_model(classifier, training)
             splits, classes = dataset.splits, dataset.classes
-        names = calibrators(config.calibrate or "")
         labels = {name: split.labels for name, split in splits.items()}
         judged |= judge_calibrated(judged["point"], names, labels, config.seed)
         result = write_report(

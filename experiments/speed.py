@@ -1,91 +1,267 @@
-"""How long does a step of VGG16 take here, and what do the patches of tiny maps save?
+"""What does uncertainty cost here? Training steps and predictions as ratios, measured in one run.
 
     launch/run.sh experiments.speed
 
-Prints milliseconds and GFLOP/s of a forward pass and of a training step, with XLA's convolution
-everywhere and with patches on maps of 3x3 and less (`models/convolution.py`), taken in turn so that
-the ratio holds on a busy machine. On 2 CPU cores: a minute or two; a training step is some 4 times
-faster.
+Each estimator's training step against the plain one, S draws against S forward passes, M members
+against M runs, and XLA's convolution against patches on tiny maps (`models/convolution.py`). All of
+a group are run in turn, so that the ratios hold on a busy machine; each is the median over the
+rounds. On 2 CPU cores: about 6 minutes. `--out DIR` also writes result.json, with rows
+{name, ratio, target, met}.
 """
 
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from tqdm import tqdm
 
 from experiments import cli
-from research.method import Batch
-from research.methods.point import PointState, point
+from research.errors import UserError
+from research.files import write_json
+from research.mesh import data_mesh
+from research.method import Batch, Method, Model
 from research.models import chain, convolution
 from research.models.preprocess import PREPROCESS
 from research.models.vgg import VGG16
+from research.predict import predictor
+from research.recipe import Given, build, parse
+from research.run_folder import commit, versions
+
+ESTIMATORS = {
+    name: f"bayes_by_backprop(estimator={name},prior=gaussian)"
+    for name in ("shared", "local", "flipout")
+}
+PREDICTED = 8  # batches that S draws are applied to
 
 
 @dataclass(frozen=True)
 class Config:
-    """How long does a step of VGG16 take here?"""
+    """What does uncertainty cost here?"""
 
+    out: Path | None = None
+    """where to write result.json"""
     width: float = 1.0
     """scales VGG16's channels"""
-    image_size: int = 32
-    """side in pixels"""
-    batch_size: int = 32
+    units: int = 1200
+    """of each of the two hidden layers of the dense network"""
+    batch_size: int = 128
     """images a step"""
-    repeats: int = 5
-    """timed runs of each; the median is printed"""
+    draws: int = 10
+    """S"""
+    members: int = 3
+    """M"""
+    repeats: int = 7
+    """timed rounds; the median is printed"""
 
 
-def compile_both(config: Config, largest_patch_map: int) -> dict:
-    """Forward pass and training step, compiled, as functions of nothing."""
-    convolution.LARGEST_PATCH_MAP = largest_patch_map  # read while tracing
-    model = chain.as_model(VGG16(10, "cifar", config.width), PREPROCESS["torch"])
-    images = jnp.zeros((config.batch_size, config.image_size, config.image_size, 3), jnp.uint8)
-    shapes = jax.eval_shape(model.init, jax.random.key(0), images)
-    params = jax.tree.map(lambda leaf: jnp.full(leaf.shape, 0.01, leaf.dtype), shapes)
-    tx = optax.adam(1e-3)
-    state = PointState(params, tx.init(params))
-    batch = Batch(images, jnp.zeros(config.batch_size, jnp.int32))
-    step = jax.jit(point(model, tx).step).lower(jax.random.key(0), state, batch).compile()
-    forward = jax.jit(model.apply).lower(params, images).compile()
-    return {
-        "forward": lambda: forward(params, images),
-        "training step": lambda: step(jax.random.key(0), state, batch),
-    }
+class Row(NamedTuple):
+    """One comparison."""
+
+    name: str
+    seconds: float  # of what is measured, the median
+    ratio: float
+    against: str
+    target: float | None  # at most; None: to know
+    met: bool | None
 
 
-def flops_per_image(config: Config) -> float:
-    """Multiplications and additions of a forward pass, convolutions only."""
-    side, channels, total = config.image_size, 3, 0
-    for layer in VGG16(None, width=config.width).layers:
-        if isinstance(layer, chain.Conv):
-            total += 2 * 9 * channels * layer.features * side**2
-            channels = layer.features
-        else:
-            side //= 2
-    return total
+class Comparison(NamedTuple):
+    """Something to time against something else, `times` of which it stands for."""
+
+    name: str
+    run: Callable[[], object]
+    against: str
+    target: float | None
+    times: float = 1.0
+
+
+def compare(
+    baselines: dict[str, Callable[[], object]],
+    comparisons: list[Comparison],
+    repeats: int,
+    bar: tqdm,
+) -> list[Row]:
+    """Runs all in turn, the first round untimed.
+
+    Args:
+        baselines: by the names that comparisons are against.
+        comparisons: what to time.
+        repeats: timed rounds.
+        bar: advanced by one a round.
+    """
+    runs = baselines | {each.name: each.run for each in comparisons}
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for number in range(repeats + 1):
+        for name, run in runs.items():
+            started = time.perf_counter()
+            jax.block_until_ready(run())
+            if number:
+                seconds[name].append(time.perf_counter() - started)
+        bar.update()
+    rows = []
+    for each in comparisons:
+        pairs = np.divide(seconds[each.name], seconds[each.against]) / each.times
+        ratio = float(np.median(pairs))
+        met = None if each.target is None else ratio <= each.target
+        median = statistics.median(seconds[each.name])
+        rows.append(Row(each.name, median, ratio, each.against, each.target, met))
+    return rows
+
+
+def mlp(units: int) -> Model:
+    """784-units-units-10."""
+    layers = (
+        chain.Dense("hidden1", units, "relu"),
+        chain.Dense("hidden2", units, "relu"),
+        chain.Dense("predictions", 10),
+    )
+    return chain.as_model(chain.Chain(layers))
+
+
+def vgg(width: float) -> Model:
+    """VGG16 for 32x32 images."""
+    return chain.as_model(VGG16(10, "cifar", width), PREPROCESS["torch"])
+
+
+def make(recipe: str, model: Model) -> Method:
+    """A method as training builds it; its schedules do not matter here."""
+    given = Given(model, optax.adam(1e-3), 1e-3, num_train=60_000, num_steps=1, steps_per_epoch=1)
+    return build(parse(recipe)[0], given)
+
+
+def initialise(method: Method, images: jax.Array):
+    """A state; drawing numbers compiles slowly on a CPU, hence without XLA's optimisations."""
+    is_cpu = jax.default_backend() == "cpu"
+    options = {"xla_backend_optimization_level": 0} if is_cpu else None
+    return jax.jit(method.init, compiler_options=options)(jax.random.key(0), images[:1])
+
+
+def stepper(method: Method, images: jax.Array) -> Callable[[], object]:
+    """A training step, again and again on one batch; buffers are donated as in training."""
+    repeated = jnp.tile(images, (method.members, *(1,) * (images.ndim - 1)))
+    batch = Batch(repeated, jnp.zeros(len(repeated), jnp.int32))
+    held = [initialise(method, images)]
+    step = jax.jit(method.step, donate_argnums=1)
+
+    def run():
+        held[0], metrics = step(jax.random.key(1), held[0], batch)
+        return metrics
+
+    run()  # compiles
+    return run
+
+
+def training_rows(config: Config, name: str, model: Model, images, targets, bar) -> list[Row]:
+    """Each estimator's step, and an ensemble's, against the plain step."""
+    plain = f"{name}: point"
+    comparisons = [
+        Comparison(
+            f"{name}: {estimator}", stepper(make(recipe, model), images), plain, targets[estimator]
+        )
+        for estimator, recipe in ESTIMATORS.items()
+    ]
+    is_cpu = jax.default_backend() == "cpu"
+    together = stepper(make(f"ensemble(point,num_members={config.members})", model), images)
+    comparisons.append(
+        Comparison(
+            f"{name}: ensemble of {config.members}, a member",
+            together,
+            plain,
+            1.05 if is_cpu else targets["ensemble"],
+            config.members,
+        )
+    )
+    baselines = {plain: stepper(make("point", model), images)}
+    return compare(baselines, comparisons, config.repeats, bar)
+
+
+def prediction_rows(config: Config, name: str, model: Model, images, bar) -> list[Row]:
+    """S draws against S forward passes of the point network, over several batches."""
+    several = np.tile(np.asarray(images), (PREDICTED, *(1,) * (images.ndim - 1)))
+
+    def whole_split(recipe):
+        method = make(recipe, model)
+        predict = predictor(method, jax.random.key(0), config.batch_size, data_mesh())
+        state = initialise(method, images)
+        predict(state, several)  # compiles
+        return lambda: predict(state, several)
+
+    plain = f"{name}: forward"
+    drawn = whole_split(f"bayes_by_backprop(prior=gaussian,num_samples={config.draws})")
+    told = f"{name}: {config.draws} draws, a draw"
+    comparison = Comparison(told, drawn, plain, 1.1, config.draws)
+    return compare({plain: whole_split("point")}, [comparison], config.repeats, bar)
+
+
+def convolution_rows(config: Config, images, bar) -> list[Row]:
+    """XLA's convolution everywhere, against patches on maps of 3x3 and less."""
+    runs, usual = {}, convolution.LARGEST_PATCH_MAP
+    for name, largest in (("VGG16: XLA's convolution", 0), ("VGG16: patches", usual)):
+        convolution.LARGEST_PATCH_MAP = largest  # read while tracing
+        runs[name] = stepper(make("point", vgg(config.width)), images)
+    (name, run), (plain, baseline) = runs.items()
+    return compare({plain: baseline}, [Comparison(name, run, plain, None)], config.repeats, bar)
+
+
+def told(rows: list[Row]) -> str:
+    """A Markdown table, and what falls short."""
+    lines = ["| what | against | time | ratio | target |", "|---|---|---|---|---|"]
+    for row in rows:
+        target = "" if row.target is None else f"at most {row.target:g}"
+        mark = " (missed)" if row.met is False else ""
+        lines.append(
+            f"| {row.name} | {row.against} | {1e3 * row.seconds:.1f} ms | {row.ratio:.2f} | "
+            f"{target}{mark} |"
+        )
+    return "\n".join(lines)
 
 
 def main(config: Config) -> None:
-    """Measures and prints."""
-    ways = {"XLA": compile_both(config, 0), "patches": compile_both(config, 3)}
-    print(f"{jax.devices()[0].device_kind}, VGG16 x {config.width:g}, {config}")
-    for what, passes in (("forward", 1), ("training step", 3)):
-        seconds = {name: [] for name in ways}
-        for _ in range(config.repeats + 1):
-            for name, functions in ways.items():
-                started = time.perf_counter()
-                jax.block_until_ready(functions[what]())
-                seconds[name].append(time.perf_counter() - started)
-        pairs = np.divide(seconds["XLA"][1:], seconds["patches"][1:])  # the first run warms up
-        work = passes * config.batch_size * flops_per_image(config)
-        for name, taken in seconds.items():
-            median = statistics.median(taken[1:])
-            print(f"{what:14} {name:8} {1e3 * median:8.1f} ms  {work / median / 1e9:7.1f} GFLOP/s")
-        print(f"{what:14} XLA takes {np.median(pairs):.1f} times as long as patches")
+    """Measures and prints.
+
+    Raises:
+        UserError: a number is not above 0.
+    """
+    for name in ("width", "units", "batch_size", "draws", "members", "repeats"):
+        if not getattr(config, name) > 0:
+            raise UserError(f"--{name} {getattr(config, name)}: give a number above 0")
+    pixels = jax.random.randint(jax.random.key(0), (config.batch_size, 32, 32, 3), 0, 256)
+    photos = pixels.astype(jnp.uint8)
+    digits = jax.random.uniform(jax.random.key(1), (config.batch_size, 784))
+    dense = {"local": 3.0, "shared": 5.0, "flipout": None, "ensemble": 0.5}
+    deep = {"local": None, "shared": 1.35, "flipout": 2.3, "ensemble": None}
+    with tqdm(total=5 * (config.repeats + 1), desc="measuring", unit="round", disable=None) as bar:
+        rows = training_rows(config, "MLP", mlp(config.units), digits, dense, bar)
+        rows += prediction_rows(config, "MLP", mlp(config.units), digits, bar)
+        rows += training_rows(config, "VGG16", vgg(config.width), photos, deep, bar)
+        rows += prediction_rows(config, "VGG16", vgg(config.width), photos, bar)
+        rows += convolution_rows(config, photos, bar)
+    print(
+        f"{jax.devices()[0].device_kind}: MLP 784-{config.units}-{config.units}-10, VGG16 32x32 of "
+        f"width {config.width:g}, batches of {config.batch_size}\n\n{told(rows)}\n"
+    )
+    missed = [row.name for row in rows if row.met is False]
+    print(f"Missed: {', '.join(missed)}" if missed else "All targets are met.")
+    if config.out:
+        write_json(
+            config.out / "result.json",
+            {
+                "device": jax.devices()[0].device_kind,
+                "commit": commit(),
+                "versions": versions(),
+                "options": {"width": config.width, "units": config.units}
+                | {n: getattr(config, n) for n in ("batch_size", "draws", "members", "repeats")},
+                "rows": [row._asdict() for row in rows],
+            },
+        )
+        print(f"Written to {config.out / 'result.json'}")
 
 
 if __name__ == "__main__":

@@ -31,6 +31,18 @@ def parse(text: str) -> tuple[str, ...]:
     return names
 
 
+def check(names: tuple[str, ...], num_classes: int) -> None:
+    """Refuses early what `calibrate` would refuse after the training.
+
+    Raises:
+        UserError: Platt scaling is for two classes.
+    """
+    if "platt" in names and num_classes != 2:
+        raise UserError(
+            f"--calibrate platt: is for two classes, and there are {num_classes}; take vector"
+        )
+
+
 def _nll(log_probs: np.ndarray, labels: np.ndarray) -> float | None:
     mean = float(np.mean(scores(log_probs, labels).nll))
     return mean if np.isfinite(mean) else None

@@ -16,7 +16,7 @@ FLOORS = [
     {"errors", "files", "method"},
     {"models", "posteriors", "losses"},
     {"methods", "calibrators", "metrics", "data", "mesh", "optimizer", "predict"},
-    {"recipe", "run_folder", "checkpoint", "progress", "features", "train"},
+    {"recipe", "calibrate", "run_folder", "checkpoint", "progress", "features", "train"},
     {"classifier", "fit"},
     {"judge"},
     {"report"},

@@ -1,4 +1,4 @@
-"""Temperature scaling as a calibrator: every draw's log-probabilities divided by one T.
+"""Temperature scaling: every draw's log-probabilities divided by one T, as a calibrator.
 
 Guo et al. 2017. The fit is that of research/methods/temperature.py.
 """

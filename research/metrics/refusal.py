@@ -15,7 +15,8 @@ selection with guaranteed risk of Geifman & El-Yaniv 2017 also takes a union bou
 above on j fixed. Fixed-sequence testing would spare the correction, but needs thresholds fixed
 before the calibration doubts are seen.
 
-Images must be independent and of the same kind as the calibration images.
+Images must be independent and of the same kind as the calibration images, and the classifier (its
+temperature, the epoch that was kept) fitted to others: what it was fitted to it doubts too little.
 """
 
 from typing import Any, NamedTuple
@@ -48,8 +49,8 @@ class Choice(NamedTuple):
 
 
 def upper_bound(errors: int, trials: int, certainty: float) -> float:
-    """Clopper & Pearson's one-sided upper bound on an error rate; 1 where all or none is tried."""
-    if errors == trials:
+    """Clopper & Pearson's one-sided upper bound on an error rate; 1 where all are wrong."""
+    if errors == trials:  # also where there are none
         return 1.0
     return float(beta.ppf(certainty, errors + 1, trials - errors))
 
@@ -94,7 +95,8 @@ def refuse_share(
     below = np.asarray(doubt) < threshold
     accepted, errors = int(below.sum()), int(np.sum(np.asarray(wrong)[below]))
     bound = upper_bound(errors, accepted, certainty)
-    return Refusal(threshold, certainty, 1 - accepted / len(doubt), accepted, errors, bound)
+    share_refused = (len(doubt) - accepted) / len(doubt)
+    return Refusal(threshold, certainty, share_refused, accepted, errors, bound)
 
 
 def choose_threshold(

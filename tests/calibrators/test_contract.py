@@ -7,6 +7,7 @@ import pytest
 from scipy.special import log_softmax, logsumexp
 
 from research.calibrate import calibrate, calibrator_names
+from research.metrics.calibration import ece
 from research.metrics.predictive import scores
 
 CASES = [
@@ -89,3 +90,17 @@ def test_the_order_of_validation_examples_does_not_matter(name, num_classes, dis
     one = calibrate(name, log_probs, labels).apply(log_probs)
     other = calibrate(name, log_probs[:, order], labels[order]).apply(log_probs)
     np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", [name for name, num_classes in CASES if num_classes == 5])
+def test_a_real_vgg16_is_mended_and_keeps_its_accuracy(name, shared_data):
+    with np.load(shared_data / "vgg16_cifar10_test_probs.npz") as file:
+        labels, log_probs = file["labels"][:4000], np.log(file["probs"][None, :4000])
+    mapped = calibrate(name, log_probs[:, :2000], labels[:2000]).apply(log_probs[:, 2000:])
+    before, after = (scores(each, labels[2000:]) for each in (log_probs[:, 2000:], mapped))
+    assert after.nll.mean() < before.nll.mean()
+    assert ece(after.confidence, after.correct) < 0.75 * ece(before.confidence, before.correct)
+    changed = after.correct != before.correct
+    # McNemar: changed answers are as often right as wrong, but for three standard errors.
+    lost = np.sum(before.correct[changed])
+    assert lost <= changed.sum() / 2 + 3 * np.sqrt(changed.sum()) / 2

@@ -187,6 +187,28 @@ def test_trained_from_scratch(trained):
     assert [len(ids) for ids in splits.values()] == list(COUNTS.values())
 
 
+def test_cures_are_trained_beside_the_network_and_judged(trained, run_diagnose, photos, tmp_path):
+    """Named methods and calibrators join the report; --init takes the weights of another run."""
+    first, _, arrays, _ = trained
+    options = (
+        *("--data", photos, *SMALL, "--init", first.out / "weights.safetensors", "--bayes", "last"),
+        *("--methods", "laplace,bayes_by_backprop(num_samples=2)", "--calibrate", "platt"),
+    )
+    ran = run_diagnose(*options, out=tmp_path / "run")
+    named = ("laplace", "bayes_by_backprop(num_samples=2)", "platt")
+    assert_whole(ran, COUNTS, ("point", "mc_dropout", "temperature", *named))
+    result = ran.result()
+    assert result["model"]["training"] is None
+    np.testing.assert_allclose(ran.predictions()["log_probs"], arrays["log_probs"], atol=1e-5)
+    assert result["methods"]["platt"]["title"] == "Platt scaling"
+    assert result["methods"]["bayes_by_backprop(num_samples=2)"]["draws"] == 2
+    assert not (ran.out / "training" / "point").exists()
+    for method in result["methods"].values():
+        assert set(method["decisions"]) == {"refusal", "sets"}
+    page = plain((ran.out / "report.html").read_text(encoding="utf-8"))
+    assert "What it may decide alone" in page
+
+
 def test_the_same_command_again_gives_the_same(trained):
     _, first_result, first_arrays, again = trained
     assert without_times(again.result()) == without_times(first_result)
