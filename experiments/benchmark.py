@@ -15,29 +15,33 @@ among the methods.
 import json
 import math
 import os
-import sys
 import time
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from experiments import cli
-from experiments.benchmark_run import Bench, fit_point, measure_costs, predictions_file, run
+from experiments.benchmark_run import (
+    POINT,
+    Bench,
+    build,
+    costs_file,
+    predictions_file,
+    run_missing,
+)
 from research import classifier as classifiers
 from research import recipe as recipes
-from research.data.corruptions import CORRUPTIONS, NUM_LEVELS
 from research.data.load import load
 from research.errors import UserError
 from research.files import write_json, write_whole
-from research.fit import Options, folder_name
+from research.fit import Options
 from research.mesh import check_batch_size, data_mesh
-from research.method import Method
 from research.models.vgg import VGG16
-from research.recipe import Given, Recipe
+from research.recipe import Recipe
 from research.report import words
 from research.report.benchmark import rows, table
 from research.run_folder import fingerprint, open_run
@@ -77,8 +81,8 @@ class Config:
     """at most so many images in each split"""
     test_limit: int | None = None
     """ask about at most so many images of the test splits"""
-    corrupted_limit: int = 2000
-    """corrupt at most so many of them"""
+    corrupted_limit: int = 500
+    """corrupt at most so many of them, 40 times each"""
     data_dir: str | None = None
     """where TFDS sets lie; default: TFDS_DATA_DIR"""
     memory_gb: float = 4.0
@@ -118,7 +122,7 @@ def get_recipes(methods: str | None) -> tuple[Recipe, ...]:
     """
     names = [name for name in recipes.method_names() if not recipes.is_wrapper(name)]
     asked = recipes.parse(methods or ",".join([*names, "ensemble(point)"]))
-    return tuple(dict.fromkeys((Recipe("point"), *asked)))
+    return tuple(dict.fromkeys((POINT, *asked)))
 
 
 def check(config: Config, mesh) -> None:
@@ -142,28 +146,21 @@ def _spread(n: int, most: int | None) -> np.ndarray:
     return np.unique(np.linspace(0, n - 1, min(n, most or n)).astype(int))
 
 
-def open_bench(config: Config, seed: int, directory: Path, mesh) -> Bench:
+def open_bench(config: Config, directory: Path, mesh, seed: int) -> Bench:
     """Loads a seed's data and makes its network.
 
     Raises:
         UserError: the data cannot be used.
     """
-    reading = {
-        "seed": seed,
-        "data_dir": config.data_dir,
-        "memory_gb": config.memory_gb,
-    }
+    told = asdict(config)
+    reading = {"seed": seed, "data_dir": config.data_dir, "memory_gb": config.memory_gb}
+    size, limit = config.image_size, config.limit
     dataset = load(
-        config.data,
-        image_size=config.image_size,
-        limit=config.limit,
-        cache_dir=directory / "data",
-        **reading,
+        config.data, image_size=size, limit=limit, cache_dir=directory / "data", **reading
     )
     size, outside = dataset.test.images.shape[1], None
     if config.ood is not None:
-        limit = config.test_limit or config.limit
-        folder = directory / "data-ood"
+        limit, folder = config.test_limit or limit, directory / "data-ood"
         try:
             found = load(config.ood, image_size=size, limit=limit, cache_dir=folder, **reading)
         except UserError as error:
@@ -172,11 +169,11 @@ def open_bench(config: Config, seed: int, directory: Path, mesh) -> Bench:
     head = config.head or ("asker" if size >= 128 else "cifar")
     dtype = jnp.bfloat16 if config.bfloat16 else None
     network = VGG16(len(dataset.classes), head, config.width, dtype)
-    told = asdict(config)
     test_index = _spread(len(dataset.test.labels), config.test_limit)
     return Bench(
         seed,
         dataset,
+        head,
         outside,
         classifiers.fresh(dataset, network).model,
         Options(**{name: told[name] for name in Options._fields}),
@@ -187,81 +184,10 @@ def open_bench(config: Config, seed: int, directory: Path, mesh) -> Bench:
     )
 
 
-def build(recipe: Recipe, bench: Bench) -> Method:
-    """The method, to see before anything is trained that its options are right.
-
-    Raises:
-        UserError: they are not.
-    """
-    n, options = bench.dataset.num_train, bench.options
-    per_epoch = max(1, n // options.batch_size)
-    steps = round(options.epochs * recipes.training(recipe).epochs * per_epoch)
-    rate = optax.constant_schedule(options.learning_rate)
-    return recipes.build(recipe, Given(bench.model, optax.sgd(rate), rate, n, steps, per_epoch))
-
-
-def expected_work(recipe: Recipe, bench: Bench) -> float:
-    """About how many forward passes of an image training and asking take; for the time left."""
-    method, dataset = build(recipe, bench), bench.dataset
-    trained = bench.options.epochs * recipes.training(recipe).epochs * dataset.num_train
-    asked = len(bench.test_index) + len(CORRUPTIONS) * NUM_LEVELS * len(bench.worse_index)
-    return 3 * method.members * trained + (1 if method.together else method.num_draws) * asked
-
-
-def _costs_file(directory: Path, recipe: Recipe) -> Path:
-    return directory / "costs" / f"{folder_name(recipe)}.json"
-
-
-def run_missing(todo: list[tuple[int, Recipe]], config: Config, first: Bench, out: Path) -> list:
-    """Fits and asks what has no predictions yet, seed by seed.
-
-    Returns:
-        What went wrong, as sentences: a method that diverges does not stop the others.
-    """
-    work = {recipe: expected_work(recipe, first) for _, recipe in todo}
-    total, done = sum(work[recipe] for _, recipe in todo), 0.0
-    bench, point, failures, started = first, None, [], time.monotonic()
-    for number, (seed, recipe) in enumerate(todo, start=1):
-        if bench.seed != seed:
-            bench, point = open_bench(config, seed, out, first.mesh), None
-        told = f"[{number}/{len(todo)}] seed {seed}, {recipe}"
-        print(f"{told}: training and asking", file=sys.stderr)
-        point = point or fit_point(bench)
-        try:
-            fitted = run(recipe, bench, point)
-            costs = _costs_file(out, recipe)
-            if not costs.exists():
-                image, size = bench.dataset.test.images.shape[1:], bench.options.batch_size
-                method, trained = fitted.method, fitted.num_steps > 0
-                measured = measure_costs(method, fitted.state, bench.model, image, size, trained)
-                write_json(costs, measured)
-        except UserError as error:
-            failures.append(f"{recipe} at seed {seed}: {error}")
-            print(f"{told}: failed: {error}", file=sys.stderr)
-        done += work[recipe]
-        taken = time.monotonic() - started
-        left = words.duration(taken * (total - done) / done)
-        print(f"{told}: done after {words.duration(taken)}; about {left} left", file=sys.stderr)
-    return failures
-
-
-def _title(config: Config, out: Path) -> tuple[str, bool]:
-    facts = json.loads((out / "data.json").read_text())
-    network = f"VGG16 with the {facts['head']} head, {config.width:g} of its width"
-    other = f"; {words.count(facts['ood'])} images of {config.ood} as OOD" if config.ood else ""
-    title = (
-        f"{facts['name']}: {words.count(facts['train'])} training, {words.count(facts['valid'])} "
-        f"validation and {words.count(facts['test'])} test images, "
-        f"{words.count(facts['corrupted'])} of them corrupted{other}. {network}, "
-        f"{config.epochs:g} epochs."
-    )
-    return title, not facts["given_splits"]
-
-
-def _write_facts(bench: Bench, config: Config, out: Path) -> None:
+def _describe(bench: Bench, config: Config) -> dict[str, Any]:
+    """What the title of the table tells, for when nothing is left to load."""
     dataset = bench.dataset
-    size = dataset.test.images.shape[1]
-    facts = {
+    return {
         "name": dataset.name,
         "classes": dataset.classes,
         "given_splits": dataset.given_splits,
@@ -269,11 +195,12 @@ def _write_facts(bench: Bench, config: Config, out: Path) -> None:
         "valid": len(dataset.valid.labels),
         "test": len(bench.test_index),
         "corrupted": len(bench.worse_index),
+        "ood_name": config.ood,
         "ood": None if bench.outside is None else len(bench.outside),
-        "head": config.head or ("asker" if size >= 128 else "cifar"),
-        "image_size": size,
+        "head": bench.head,
+        "width": config.width,
+        "epochs": config.epochs,
     }
-    write_json(out / "data.json", facts)
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
@@ -299,31 +226,32 @@ def main(config: Config) -> None:
     with open_run(out, options):
         todo = [each for each, path in files.items() if not path.exists()]
         if todo:
-            bench = open_bench(config, todo[0][0], out, mesh)
+            opened = partial(open_bench, config, out, mesh)
+            bench = opened(todo[0][0])
             for recipe in asked:
                 build(recipe, bench)
-            _write_facts(bench, config, out)
-    failures = run_missing(todo, config, bench, out) if todo else []
+            write_json(out / "data.json", _describe(bench, config))
+    failures = run_missing(todo, bench, opened) if todo else []
 
     all_rows = []
     for recipe in asked:
-        found = {seed: _read(files[seed, recipe]) for seed in seeds if files[seed, recipe].exists()}
+        there = {seed: files[seed, recipe] for seed in seeds if files[seed, recipe].exists()}
+        found = {seed: _read(path) for seed, path in there.items()}
         if found:
-            costs = json.loads(_costs_file(out, recipe).read_text())
+            costs = json.loads(costs_file(out, recipe).read_text())
             all_rows += rows(str(recipe), found, costs)
-    title, own_splits = _title(config, out)
-    text = table(all_rows, title, own_splits)
+    data = json.loads((out / "data.json").read_text())
+    text = table(all_rows, data)
     write_whole(out / "table.md", lambda part: part.write_text(text))
-    seconds = time.monotonic() - started
-    result = {"title": title, "options": options, "seeds": config.seeds, "rows": all_rows}
+    result = {"data": data, "options": options, "seeds": config.seeds, "rows": all_rows}
     write_json(out / "result.json", result)
     print(text)
     if failures:
         raise UserError(f"{len(failures)} of {len(files)} trainings failed: {'; '.join(failures)}")
+    taken = words.duration(time.monotonic() - started)
     print(
-        f"{out}: {len(asked)} methods, {words.plural(config.seeds, 'seed')}, "
-        f"{words.duration(seconds)}; numbers in result.json. More methods, or more --seeds, with "
-        "the same --out train only what is missing."
+        f"{out}: {len(asked)} methods, {words.plural(config.seeds, 'seed')}, {taken}; numbers in "
+        "result.json. More methods or --seeds with the same --out train only what is missing."
     )
 
 

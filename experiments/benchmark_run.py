@@ -3,26 +3,33 @@
 The file is written whole or not at all, so a method that has one is never trained or asked again.
 """
 
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+import optax
 from jax.sharding import Mesh
 from scipy.special import log_softmax
 
+from experiments.benchmark_costs import PREDICT_BATCH, measure_costs
+from research import recipe as recipes
 from research.data.corruptions import CORRUPTIONS, NUM_LEVELS, corrupt_all
 from research.data.dataset import Dataset, Images
-from research.files import write_whole
+from research.errors import UserError
+from research.files import write_json, write_whole
 from research.fit import Fitted, Options, fit, folder_name
-from research.method import Batch, Method, Model, predict
+from research.method import Method, Model
 from research.methods.temperature import fit_temperature
 from research.metrics.predictive import predictive
 from research.predict import predictor
-from research.recipe import Recipe, starting_point
+from research.recipe import Given, Recipe, starting_point
+from research.report import words
 
-PREDICT_BATCH = 256
+POINT = Recipe("point")
 
 
 class Bench(NamedTuple):
@@ -30,6 +37,7 @@ class Bench(NamedTuple):
 
     seed: int
     dataset: Dataset
+    head: str  # of the network
     outside: Images | None  # images of another kind
     model: Model
     options: Options
@@ -37,6 +45,11 @@ class Bench(NamedTuple):
     worse_index: np.ndarray  # those that are corrupted
     directory: Path  # of the seed
     mesh: Mesh
+
+
+def costs_file(out: Path, recipe: Recipe) -> Path:
+    """Where the run's folder has what a method costs; it is the same for all seeds."""
+    return out / "costs" / f"{folder_name(recipe)}.json"
 
 
 def predictions_file(directory: Path, recipe: Recipe) -> Path:
@@ -58,10 +71,12 @@ def _ask(fitted: Fitted, bench: Bench, key: jax.Array) -> dict[str, np.ndarray]:
         `test` [2, N, K], `outside` [2, M, K], `worse` [2, C, L, n, K]: log-probabilities before and
         after temperature scaling; their labels; the `temperature`.
     """
-    batch_size = -(-PREDICT_BATCH // bench.mesh.size) * bench.mesh.size
+    valid, test = bench.dataset.valid, bench.dataset.test
+    outside = () if bench.outside is None else bench.outside
+    largest = max(len(valid.labels), len(bench.test_index), len(outside))
+    batch_size = -(-min(PREDICT_BATCH, largest) // bench.mesh.size) * bench.mesh.size
     draw_key, worse_key = jax.random.split(key)
     ask = predictor(fitted.method, draw_key, batch_size, bench.mesh)
-    valid, test = bench.dataset.valid, bench.dataset.test
     temperature = fit_temperature(ask(fitted.state, valid.images), valid.labels).temperature
 
     def said_of(images):
@@ -87,104 +102,92 @@ def _ask(fitted: Fitted, bench: Bench, key: jax.Array) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _bytes(program: jax.stages.Compiled) -> int:
-    """The most memory of a program: what it is given, what it gives back, and what lies between."""
-    memory = program.memory_analysis()
-    given_and_back = memory.argument_size_in_bytes + memory.output_size_in_bytes
-    return given_and_back + memory.temp_size_in_bytes - memory.alias_size_in_bytes
-
-
-def measure_costs(
-    method: Method, state, model: Model, image: tuple[int, ...], batch_size: int, is_trained: bool
-) -> dict[str, float | None]:
-    """What a method costs, from its compiled programs; nothing is run.
-
-    Args:
-        method: to be measured.
-        state: finished.
-        model: the plain network, whose forward pass is the unit.
-        image: (H, W, 3).
-        batch_size: of a training step, for each member.
-        is_trained: whether it has training steps of its own.
-
-    Returns:
-        `parameters`: numbers of 4 bytes in the state that a prediction reads; `draws`: S;
-        `forward_passes`: arithmetic of a prediction, in forward passes of the plain network;
-        `predict_megabytes` of a batch of `PREDICT_BATCH`; `step_megabytes` (None: no steps).
-    """
-    key = jax.random.key(0)
-    images = jax.ShapeDtypeStruct((PREDICT_BATCH, *image), jnp.uint8)
-    form = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), state)
-
-    def once(state, number, images):
-        key = jax.random.key(number)
-        if method.together:
-            log_probs = predict(method, key, state, images)
-        else:
-            log_probs = method.apply(method.draw(key, state, number), images)
-        # Used whether the method is random or not: then the program keeps it as an argument.
-        return log_probs + number
-
-    number = jax.ShapeDtypeStruct((), jnp.int32)
-    lowered = jax.jit(once).lower(form, number, images)
-    program = lowered.compile()
-    params = jax.eval_shape(model.init, key, images)
-    plain = jax.jit(model.apply).lower(params, images).cost_analysis()["flops"]
-    passes = 1 if method.together else method.num_draws
-    # The state's unused parts (of the optimiser) are no arguments of the compiled program.
-    others = number.dtype.itemsize + images.size * images.dtype.itemsize
-    costs = {
-        "parameters": (program.memory_analysis().argument_size_in_bytes - others) // 4,
-        "draws": method.num_draws,
-        "forward_passes": passes * lowered.cost_analysis()["flops"] / plain,
-        "predict_megabytes": _bytes(program) / 1e6,
-        "step_megabytes": None,
-    }
-    if is_trained:
-        size = method.members * batch_size
-        batch = Batch(
-            jax.ShapeDtypeStruct((size, *image), jnp.uint8),
-            jax.ShapeDtypeStruct((size,), jnp.int32),
-        )
-        first = jax.ShapeDtypeStruct((1, *image), jnp.uint8)
-        begun = jax.eval_shape(method.init, key, first)
-        step = jax.jit(method.step, donate_argnums=1).lower(key, begun, batch).compile()
-        costs["step_megabytes"] = _bytes(step) / 1e6
-    return costs
-
-
-def fit_point(bench: Bench) -> Fitted:
-    """The point network of a seed, which the others start from and are compared with."""
-    return _fit(Recipe("point"), bench, None)
-
-
-def _fit(recipe: Recipe, bench: Bench, params) -> Fitted:
+def _fit(recipe: Recipe, bench: Bench, params: Any = None) -> Fitted:
     key = jax.random.key(bench.seed)
     where = bench.directory, bench.mesh
     return fit(recipe, bench.model, bench.dataset, bench.options, key, *where, params)
 
 
-def run(recipe: Recipe, bench: Bench, point: Fitted) -> Fitted:
-    """Fits a method, asks it, and writes its predictions with the seconds of its training.
+def _seconds(recipe: Recipe, fitted: Fitted, bench: Bench, point: Fitted) -> float:
+    """Of training, with that of what it starts from: a trained network is not free."""
+    start = starting_point(recipe)
+    if start is None:
+        return fitted.seconds
+    return fitted.seconds + (point if start == POINT else _fit(start, bench)).seconds
 
-    The seconds hold those of what it starts from: a trained network is not free.
 
-    Args:
-        recipe: of the method.
-        bench: what all methods of the seed share.
-        point: the seed's point network.
+def _run(recipe: Recipe, bench: Bench, point: Fitted) -> None:
+    """Fits a method, measures what it costs, asks it, and writes what it said.
 
     Raises:
         UserError: training diverged, or the method refuses its options.
     """
-    is_point = recipe == Recipe("point")
-    fitted = point if is_point else _fit(recipe, bench, point.state.params)
-    start, seconds = starting_point(recipe), fitted.seconds
-    if start is not None:
-        is_plain = start == Recipe("point")
-        seconds += point.seconds if is_plain else _fit(start, bench, None).seconds
+    fitted = point if recipe == POINT else _fit(recipe, bench, point.state.params)
+    costs = costs_file(bench.directory.parent, recipe)
+    if not costs.exists():
+        image, size = bench.dataset.test.images.shape[1:], bench.options.batch_size
+        told = fitted.method, fitted.state, bench.model, image, size, fitted.num_steps > 0
+        write_json(costs, measure_costs(*told))
     arrays = _ask(fitted, bench, jax.random.fold_in(jax.random.key(bench.seed), 1))
-    arrays |= {"seconds": np.float64(seconds), "point_seconds": np.float64(point.seconds)}
+    arrays["seconds"] = np.float64(_seconds(recipe, fitted, bench, point))
+    arrays["point_seconds"] = np.float64(point.seconds)
     path = predictions_file(bench.directory, recipe)
     write_whole(path, lambda part: np.savez(part, **arrays))
-    return fitted
+
+
+def build(recipe: Recipe, bench: Bench) -> Method:
+    """The method, to see before anything is trained that its options are right.
+
+    Raises:
+        UserError: they are not.
+    """
+    n, options = bench.dataset.num_train, bench.options
+    per_epoch = max(1, n // options.batch_size)
+    steps = round(options.epochs * recipes.training(recipe).epochs * per_epoch)
+    rate = optax.constant_schedule(options.learning_rate)
+    return recipes.build(recipe, Given(bench.model, optax.sgd(rate), rate, n, steps, per_epoch))
+
+
+def _expected_work(recipe: Recipe, bench: Bench) -> float:
+    """About how many forward passes of an image training and asking take; for the time left."""
+    method, dataset = build(recipe, bench), bench.dataset
+    trained = bench.options.epochs * recipes.training(recipe).epochs * dataset.num_train
+    asked = len(bench.test_index) + len(CORRUPTIONS) * NUM_LEVELS * len(bench.worse_index)
+    return 3 * method.members * trained + (1 if method.together else method.num_draws) * asked
+
+
+def run_missing(
+    todo: list[tuple[int, Recipe]], first: Bench, open_bench: Callable[[int], Bench]
+) -> list[str]:
+    """Fits and asks, seed by seed, what has no predictions yet.
+
+    Args:
+        todo: (seed, recipe), in the order of the seeds.
+        first: of the first of these seeds.
+        open_bench: gives the others.
+
+    Returns:
+        What went wrong, as sentences: a method that diverges does not stop the others.
+
+    Raises:
+        UserError: the point network, which all others are compared with, diverged.
+    """
+    work = {recipe: _expected_work(recipe, first) for _, recipe in todo}
+    total, done, failures = sum(work[recipe] for _, recipe in todo), 0.0, []
+    bench, point, started = first, None, time.monotonic()
+    for number, (seed, recipe) in enumerate(todo, start=1):
+        if bench.seed != seed:
+            bench, point = open_bench(seed), None
+        told = f"[{number}/{len(todo)}] seed {seed}, {recipe}"
+        print(f"{told}: begins", file=sys.stderr)
+        point = point or _fit(POINT, bench)
+        try:
+            _run(recipe, bench, point)
+        except UserError as error:
+            failures.append(f"{recipe} at seed {seed}: {error}")
+            print(f"{told}: failed: {error}", file=sys.stderr)
+        done += work[recipe]
+        taken = time.monotonic() - started
+        left = words.duration(taken * (total - done) / done)
+        print(f"{told}: ends after {words.duration(taken)}; about {left} left", file=sys.stderr)
+    return failures

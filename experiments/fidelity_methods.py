@@ -4,11 +4,12 @@ A dense net of a few hundred weights takes a step in less time than Python needs
 this is not research/train.py: no checkpoints, no early stopping. The last state is kept, for a
 validation split has no place in a posterior.
 
-Every method has the prior N(0, 1/precision): where it has an option `prior_precision`, by that;
-else as the weight decay precision/N of the mean loss, on every weight, biases included.
+Every method has the prior N(0, 1/precision) on every weight, biases included: by its own options
+where it has a prior of its own, else as the weight decay precision/N of the mean loss.
 """
 
 import time
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -18,10 +19,9 @@ import optax
 
 from research import recipe
 from research.data.dataset import Dataset
-from research.method import Batch, Method, Model
+from research.method import Batch, Method, Model, predict
 from research.models import chain
 from research.optimizer import learning_rate_schedule
-from research.predict import predict_split
 from research.recipe import Given, Recipe
 
 BATCH_SIZE = 25
@@ -37,11 +37,11 @@ class Length(NamedTuple):
 
 
 class Fitted(NamedTuple):
-    """A method that is ready to predict."""
+    """A method that is ready to predict, once for each seed."""
 
     method: Method
-    state: Any
-    seconds: float  # of training, and of that of what it starts from; without compilation
+    states: tuple[Any, ...]
+    seconds: float  # of one training and of what it starts from; without compilation
 
 
 def network(dropout: float = 0.0) -> Model:
@@ -52,11 +52,21 @@ def network(dropout: float = 0.0) -> Model:
     return chain.as_model(chain.Chain((*layers, chain.Dense("predictions", 2))))
 
 
-def _optimizer(told: Recipe, schedule: optax.Schedule, precision: float, num_train: int):
-    if "prior_precision" in recipe.options_of(recipe.base(told).name):
-        return optax.adam(schedule)
+def network_of(told: Recipe) -> Model:
+    """The network of a method; only Monte Carlo dropout has dropout, for it is nothing without."""
+    return network(DROPOUT if recipe.base(told).name == "mc_dropout" else 0.0)
+
+
+def _optimizer(told: Recipe, schedule: optax.Schedule, weight_decay: float):
+    # The factors of a BatchEnsemble are not decayed: they have a prior around 1. They are flat, and
+    # so its biases go without.
+    kernels_only = recipe.base(told).name == "batch_ensemble"
+
+    def decayed(params):
+        return jax.tree.map(lambda leaf: leaf.ndim > 1 or not kernels_only, params)
+
     # Before Adam, not decoupled: the minimum is then that of the loss with its prior.
-    return optax.chain(optax.add_decayed_weights(precision / num_train), optax.adam(schedule))
+    return optax.chain(optax.add_decayed_weights(weight_decay, mask=decayed), optax.adam(schedule))
 
 
 def _run(method: Method, dataset: Dataset, num_steps: int, key: jax.Array, start: Any):
@@ -80,45 +90,66 @@ def _run(method: Method, dataset: Dataset, num_steps: int, key: jax.Array, start
 
 
 def fit(
-    told: Recipe, model: Model, dataset: Dataset, precision: float, epochs: int, key: jax.Array
+    told: Recipe,
+    model: Model,
+    dataset: Dataset,
+    precision: float,
+    epochs: int,
+    keys: tuple[jax.Array, ...],
 ) -> Fitted:
     """Trains a method, and first what it starts from.
 
     Args:
         told: the method.
         model: the network.
-        dataset: small, of arrays.
+        dataset: small, of arrays; some batches long.
         precision: of the prior.
         epochs: of `point`.
-        key: decides everything random.
+        keys: one for each seed; decides everything random.
 
     Raises:
         UserError: an option's value is refused by the method.
     """
-    first_key, train_key, finish_key = jax.random.split(key, 3)
     first = recipe.starting_point(told)
-    start, seconds = None, 0.0
+    starts, seconds = (None,) * len(keys), 0.0
     if first is not None:
-        before = fit(first, model, dataset, precision, epochs, first_key)
-        start, seconds = before.state.params, before.seconds
+        before = fit(first, model, dataset, precision, epochs, keys)
+        starts, seconds = tuple(state.params for state in before.states), before.seconds
     training = recipe.training(told)
     steps_per_epoch = dataset.num_train // BATCH_SIZE
     num_steps = round(epochs * training.epochs * steps_per_epoch)
     schedule = learning_rate_schedule(
         training.schedule or "cosine", LEARNING_RATE * training.learning_rate, num_steps
     )
-    tx = _optimizer(told, schedule, precision, dataset.num_train)
+    tx = _optimizer(told, schedule, precision / dataset.num_train)
     given = Given(model, tx, schedule, dataset.num_train, num_steps, steps_per_epoch)
-    method = recipe.build(recipe.with_options(told, prior_precision=precision), given)
-    run = jax.jit(lambda key, start: _run(method, dataset, num_steps, key, start))
-    compiled = run.lower(train_key, start).compile()
+    prior = {
+        "prior_precision": precision,
+        "prior": "gaussian",
+        "prior_sigma": precision**-0.5,
+        "prior_relative_to": "none",
+    }
+    method = recipe.build(recipe.with_options(told, **prior), given)
+    run = jax.jit(partial(_run, method, dataset, num_steps)).lower(keys[0], starts[0]).compile()
     begun = time.perf_counter()
-    state = jax.block_until_ready(compiled(train_key, start))
-    seconds += time.perf_counter() - begun
-    return Fitted(method, method.finish(finish_key, state, dataset), seconds)
+    trained = jax.block_until_ready([run(*each) for each in zip(keys, starts, strict=True)])
+    seconds += (time.perf_counter() - begun) / len(keys)
+    finish_keys = [jax.random.fold_in(key, 1) for key in keys]
+    states = [method.finish(*each, dataset) for each in zip(finish_keys, trained, strict=True)]
+    return Fitted(method, tuple(states), seconds)
 
 
-def predictive(fitted: Fitted, points: np.ndarray, key: jax.Array) -> np.ndarray:
-    """The mean probabilities [G, K] of all draws at the points [G, ...]."""
-    log_probs = predict_split(fitted.method, key, fitted.state, points, len(points))
-    return np.mean(np.exp(log_probs.astype(np.float64)), axis=0)
+def predictives(fitted: Fitted, points: np.ndarray, keys: tuple[jax.Array, ...]) -> np.ndarray:
+    """The mean probabilities over all draws, float64.
+
+    Args:
+        fitted: the method.
+        points: [G, ...], where to predict.
+        keys: one for each seed; decides the draws.
+
+    Returns:
+        [seeds, G, K].
+    """
+    run = jax.jit(lambda key, state: predict(fitted.method, key, state, jnp.asarray(points)))
+    log_probs = [run(*each) for each in zip(keys, fitted.states, strict=True)]  # [S, G, K] each
+    return np.stack([np.mean(np.exp(np.asarray(each, np.float64)), axis=0) for each in log_probs])

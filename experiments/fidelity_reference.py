@@ -35,7 +35,7 @@ class Reference(NamedTuple):
 
     probs: np.ndarray  # [G, K], the mean over all draws
     r_hat: float  # the largest over the grid, of split chains; 1 where all agree
-    effective_samples: float  # the smallest over the grid
+    effective_draws: float  # the smallest over the grid
     divergences: int  # steps that the integrator did not follow
 
 

@@ -34,7 +34,7 @@ ONE_SEED = (
     "Wilson's). They do not say how far another training would be off: for that give --seeds 3."
 )
 SEEDS = (
-    "Means over {n} seeds, each with its own initial weights and order{splits}; in brackets, "
+    "Means over {n} seeds, each with its own {own}, initial weights and order; in brackets, "
     "Student's 95 % interval of the mean over the seeds, which holds the spread from training to "
     "training, and not that the test images are a sample."
 )
@@ -144,13 +144,23 @@ def _cost_cells(found: dict[str, dict]) -> list[str]:
     ]
 
 
-def table(all_rows: list[dict[str, Any]], title: str, own_splits: bool) -> str:
-    """The Markdown table and what its numbers mean.
+def _title(data: dict[str, Any]) -> str:
+    counts = {name: words.count(data[name]) for name in ("train", "valid", "test", "corrupted")}
+    other = f"; {words.count(data['ood'])} of {data['ood_name']} as OOD" if data["ood"] else ""
+    return (
+        f"{data['name']}: {counts['train']} training, {counts['valid']} validation and "
+        f"{counts['test']} test images, {counts['corrupted']} of them corrupted{other}. "
+        f"VGG16 with the {data['head']} head, {data['width']:g} of its width; point trained for "
+        f"{data['epochs']:g} epochs."
+    )
+
+
+def table(all_rows: list[dict[str, Any]], data: dict[str, Any]) -> str:
+    """The Markdown table, under what it is of, above what its numbers mean.
 
     Args:
         all_rows: from `rows`, of all methods.
-        title: what data, which network.
-        own_splits: whether each seed has splits of its own.
+        data: `data.json` of the run.
     """
     titles = ["method", "T", *(title for title, _ in TITLES.values()), *COSTS]
     lines = ["| " + " | ".join(titles) + " |", "|" + "---|" * len(titles)]
@@ -163,7 +173,7 @@ def table(all_rows: list[dict[str, Any]], title: str, own_splits: bool) -> str:
             cells = [f"`{method}`", divided, *(_cell(found, metric) for metric in TITLES), *costs]
             lines.append("| " + " | ".join(cells) + " |")
     counts = {row["seeds"] for row in all_rows}
-    n = f"{min(counts)} to {max(counts)}" if len(counts) > 1 else str(*counts)
-    splits = " and splits" if own_splits else ", and validation images"
-    rule = ONE_SEED if counts == {1} else SEEDS.format(n=n, splits=splits)
-    return "\n".join([title, "", *lines, "", rule, "", LEGEND, ""])
+    n = " to ".join(str(count) for count in sorted({min(counts), max(counts)}))
+    own = "validation images" if data["given_splits"] else "splits"
+    rule = ONE_SEED if counts == {1} else SEEDS.format(n=n, own=own)
+    return "\n".join([_title(data), "", *lines, "", rule, "", LEGEND, ""])

@@ -1,0 +1,226 @@
+"""A Gaussian over every weight, trained by gradients: Bayes by Backprop.
+
+Blundell et al. 2015, Weight Uncertainty in Neural Networks: find the mean-field Gaussian q(w) that
+minimises KL(q || p) - E_q[log p(data | w)], by drawing weights as μ + σ ε and differentiating
+through the draw. Here per training example: mean NLL + β · KL / N (`posteriors/objective.py`).
+
+The file puts together what `posteriors/` holds: which weights are uncertain, a prior, and how noise
+gets into a step. Weight decay is left to the certain weights: uncertain ones have a prior.
+Dropout is off: the weights' own noise takes its place.
+"""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from research.errors import UserError
+from research.method import Method, Model, Training, batch_metrics
+from research.posteriors import mean_field, priors
+from research.posteriors.estimators import ESTIMATORS
+from research.posteriors.mean_field import MeanField
+from research.posteriors.objective import minibatch_weight, negative_elbo, warmup
+from research.posteriors.weights import CHOICES, Leaves, join, split
+
+TRAINING = Training(start="point")
+UNITS = ("fan_in", "weight", "none")
+SUMMARY_WEIGHTS = 2**16  # medians over more weights than these are of a regular sample
+WORDS = {
+    "estimator": tuple(ESTIMATORS),
+    "prior": ("gaussian", "mixture", "laplace", "centred", "hierarchical"),
+    "bayes": CHOICES,
+    "bias_prior": (True, False),
+    "prior_relative_to": ("fan_in", "none"),
+    "sigma_relative_to": UNITS,
+    "minibatch_kl": ("uniform", "blundell"),
+}
+NUMBERS = {
+    **dict.fromkeys(
+        ("prior_sigma", "mixture_sigma_1", "mixture_sigma_2", "initial_sigma"),
+        (lambda value: 0 < value < math.inf, "a number above 0"),
+    ),
+    "mixture_pi": (lambda value: 0 < value < 1, "a share above 0 and below 1"),
+    "kl_warmup": (lambda value: 0 <= value <= 1, "a share of the training, 0 to 1"),
+    "beta": (lambda value: 0 <= value < math.inf, "0 or more"),
+    **dict.fromkeys(
+        ("train_samples", "num_samples"),
+        (lambda value: value >= 1 and value == int(value), "a whole number from 1"),
+    ),
+}
+
+
+class BayesByBackpropState(NamedTuple):
+    """The posterior, and what training needs."""
+
+    posterior: MeanField
+    certain: Leaves  # the weights without a posterior
+    centre: Leaves  # of the prior that is centred on the start; else empty
+    opt_state: optax.OptState
+    step: jax.Array  # int32
+
+
+def _refuse(name: str, value, way_out: str) -> None:
+    raise UserError(f"bayes_by_backprop({name}={value}): {way_out}")
+
+
+def _check(options: dict) -> None:
+    """Raises a `UserError` for the first option whose value means nothing."""
+    for name, choices in WORDS.items():
+        if options[name] not in choices:
+            _refuse(name, options[name], f"choose from {', '.join(map(str, choices))}")
+    for name, (is_right, told) in NUMBERS.items():
+        value = options[name]
+        if isinstance(value, bool) or not isinstance(value, int | float) or not is_right(value):
+            _refuse(name, value, f"give {told}")
+
+
+def _medians(posterior: MeanField) -> dict[str, jax.Array]:
+    leaves = jax.tree.leaves(posterior.mean)
+    stride = -(-sum(leaf.size for leaf in leaves) // SUMMARY_WEIGHTS)
+
+    def some(tree):
+        return jnp.concatenate([leaf.reshape(-1)[::stride] for leaf in jax.tree.leaves(tree)])
+
+    mean, deviation = some(posterior.mean), jax.nn.softplus(some(posterior.rho))
+    ratio = deviation / jnp.maximum(jnp.abs(mean), jnp.finfo(mean.dtype).tiny)
+    return {"sigma": jnp.median(deviation), "sigma_over_weight": jnp.median(ratio)}
+
+
+def bayes_by_backprop(
+    model: Model,
+    tx: optax.GradientTransformation,
+    num_train: int,
+    steps_per_epoch: int,
+    num_steps: int,
+    estimator: str = "flipout",
+    prior: str = "centred",
+    prior_sigma: float = 1.0,
+    prior_relative_to: str = "fan_in",
+    mixture_pi: float = 0.5,
+    mixture_sigma_1: float = 1.0,
+    mixture_sigma_2: float = 0.0025,
+    bayes: str = "all",
+    bias_prior: bool = True,
+    initial_sigma: float = 0.1,
+    sigma_relative_to: str = "fan_in",
+    beta: float = 1.0,
+    minibatch_kl: str = "uniform",
+    kl_warmup: float = 0.0,
+    train_samples: int = 1,
+    num_samples: int = 10,
+) -> Method:
+    """Bayes by Backprop.
+
+    Args:
+        model: the network; any Flax module.
+        tx: the optimiser, of means and ρ alike.
+        num_train: N.
+        steps_per_epoch: M, for Blundell's minibatch weights.
+        num_steps: of the whole training, for the warm-up.
+        estimator: "shared", "local" or "flipout" (`posteriors/estimators.py`).
+        prior: "gaussian"; "mixture" (Blundell's); "laplace"; "centred", a Gaussian around the
+            weights that training starts from; "hierarchical", a Gaussian whose variance follows
+            each tensor (`posteriors/priors.py`).
+        prior_sigma: standard deviation of the Gaussian, centred and Laplace priors.
+        prior_relative_to: its unit: "fan_in", 1/sqrt(fan-in) of each layer, or "none", 1.
+        mixture_pi: share of the wide component of the mixture.
+        mixture_sigma_1: its standard deviation.
+        mixture_sigma_2: that of the narrow component.
+        bayes: which weights are uncertain: "all", "last" layer, or "head" after the convolutions.
+        bias_prior: True: biases of these layers are uncertain and have the prior too; False: they
+            are numbers without a prior.
+        initial_sigma: σ₀ in units of `sigma_relative_to`.
+        sigma_relative_to: "fan_in", 1/sqrt(fan-in); "weight", |w|; "none", 1.
+        beta: β, the weight of the KL; 1 is the posterior, below 1 a colder one.
+        minibatch_kl: "uniform", or "blundell" (geometric within the epoch).
+        kl_warmup: the share of training over which the KL's weight rises from 0.
+        train_samples: noisy passes of a step.
+        num_samples: S.
+
+    Raises:
+        UserError: an option has no such value.
+    """
+    _check(locals())
+
+    def the_prior(posterior, centre):
+        scale = {
+            path: prior_sigma * unit
+            for path, unit in mean_field.units(posterior.mean, prior_relative_to).items()
+        }
+        match prior:
+            case "gaussian":
+                return priors.gaussian(scale)
+            case "centred":
+                return priors.gaussian(scale, centre)
+            case "laplace":
+                return priors.laplace(jax.tree.map(lambda s: s * 0.5**0.5, scale))
+            case "mixture":
+                return priors.mixture(mixture_pi, mixture_sigma_1, mixture_sigma_2)
+            case "hierarchical":
+                return priors.hierarchical()
+
+    def init(key, images, start=None):
+        params = model.init(key, images) if start is None else start
+        uncertain, certain = split(params, model, bayes, with_biases=bias_prior)
+        posterior = mean_field.around(uncertain, initial_sigma, sigma_relative_to)
+        centre = jax.tree.map(jnp.array, uncertain) if prior == "centred" else {}
+        opt_state = tx.init((posterior, certain))
+        return BayesByBackpropState(posterior, certain, centre, opt_state, jnp.int32(0))
+
+    def pass_once(key, posterior, certain, centre, batch):
+        pass_key, draw_key = jax.random.split(key)
+        logits, draw = ESTIMATORS[estimator](
+            model.apply, posterior, certain, batch.images, pass_key
+        )
+        metrics = batch_metrics(logits, batch.labels)
+        p = the_prior(posterior, centre)
+        if p.needs_draw and draw is None:
+            draw = mean_field.sample(draw_key, posterior)
+        return metrics | {"kl": p.kl(posterior, draw)}
+
+    def step(key, state, batch):
+        weight = beta * minibatch_weight(minibatch_kl, state.step, steps_per_epoch)
+        weight = weight * warmup(state.step, kl_warmup * num_steps)
+
+        def objective(trained):
+            passes = [
+                pass_once(each, *trained, state.centre, batch)
+                for each in jax.random.split(key, train_samples)
+            ]
+            metrics = jax.tree.map(lambda *values: sum(values) / train_samples, *passes)
+            kl = metrics.pop("kl")
+            loss = negative_elbo(metrics["nll"], kl, num_train, weight)
+            count = sum(leaf.size for leaf in trained[0].mean.values())
+            kls = {"kl_per_example": kl / num_train, "kl_per_weight": kl / count}
+            return loss, metrics | kls | {"loss": loss}
+
+        trained = state.posterior, state.certain
+        gradients, metrics = jax.grad(objective, has_aux=True)(trained)
+        # Weight decay is a prior, and uncertain weights have one: for the decay they are 0.
+        decayed = jax.tree.map(jnp.zeros_like, state.posterior), state.certain
+        updates, opt_state = tx.update(gradients, state.opt_state, decayed)
+        posterior, certain = optax.apply_updates(trained, updates)
+        step = state.step + 1
+        return BayesByBackpropState(posterior, certain, state.centre, opt_state, step), metrics
+
+    def draw(key, state, index):
+        weights = mean_field.sample(jax.random.fold_in(key, index), state.posterior)
+        return join(weights, state.certain)
+
+    def apply(params, images):
+        return jax.nn.log_softmax(model.apply(params, images))  # [B, K]
+
+    def summary(state):
+        return _medians(state.posterior)
+
+    return Method(
+        init,
+        step,
+        draw,
+        apply,
+        summary=summary,
+        num_draws=num_samples,
+        together=bayes != "all",
+    )

@@ -1,0 +1,248 @@
+"""Stochastic-gradient MCMC: training with the noise that makes its path a posterior sample.
+
+Everything is per datum. With U(w)/N = mean NLL + prior energy / N and g its minibatch gradient, the
+target is exp(-U(w)/T). For a learning rate r that varies in time:
+
+    SGLD   w <- w - r g + sqrt(2 r T / N) z                    (Welling & Teh 2011)
+    SGHMC  v <- (1 - a) v - a r g + a sqrt(2 r T / N) z        (Chen, Fox & Guestrin 2014, eq. 15)
+           w <- w + v
+
+Without noise, SGLD is gradient descent at rate r and SGHMC is gradient descent at rate a r with
+momentum 1 - a, which goes equally far: a rate that trains with SGD serves both. (Chen et al. write
+the rate as eta = a r / N on the sum over the data.) The noise is of temperature T/N: a mean loss
+with noise of unit temperature samples a posterior of one datum.
+
+Cycles: Zhang et al. 2020, Cyclical Stochastic Gradient MCMC. The rate falls by half a cosine in
+each of M cycles; the first part of a cycle explores without noise, the rest samples.
+
+blackjax has both kernels, but with schedules of its own and on the summed loss; the kernels are one
+line each, so they are written here.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from research.errors import UserError
+from research.method import Method, Model, Training, batch_metrics
+
+TRAINING = Training(start="point", learning_rate=50.0, schedule="constant", keep="last")
+KERNELS = ("sgld", "sghmc")
+
+
+class SgmcmcState(NamedTuple):
+    """The chain and its ring of kept samples."""
+
+    params: Any
+    velocity: Any  # of SGHMC; SGLD leaves it at zero
+    step: jax.Array  # int32
+    kept: jax.Array  # int32, how many samples were kept so far
+    samples: Any  # leaves [K, ...]
+
+
+class Plan(NamedTuple):
+    """What each step does; arrays [num_steps]."""
+
+    rate: np.ndarray  # float32, times the learning rate
+    noise: np.ndarray  # float32, times the temperature: 0 or 1
+    keep: np.ndarray  # bool, whether the weights after the step are kept
+
+
+def plan(num_steps: int, cycles: int, burn_in: float, num_samples: int) -> Plan:
+    """Rates, noise and kept samples, step by step.
+
+    The samples are spread evenly over the last parts of the cycles; the last one of a cycle is its
+    last step.
+
+    Args:
+        num_steps: length of training.
+        cycles: M; 0 for one stretch at a constant rate, with noise from the first step.
+        burn_in: the part of a cycle (or of the stretch) from which nothing is kept.
+        num_samples: K, how many are kept in all; M at least.
+    """
+    edges = np.linspace(0, num_steps, max(cycles, 1) + 1).astype(int)
+    shares = np.diff(np.linspace(0, num_samples, max(cycles, 1) + 1).astype(int))
+    rate, noise = np.ones(num_steps, np.float32), np.ones(num_steps, np.float32)
+    keep = np.zeros(num_steps, bool)
+    for begin, end, share in zip(edges[:-1], edges[1:], shares, strict=True):
+        length = end - begin
+        sampling = length - int(burn_in * length)
+        if cycles:
+            rate[begin:end] = 0.5 * (1 + np.cos(np.pi * np.arange(length) / length))
+            noise[begin : end - sampling] = 0.0
+        thinning = max(1, sampling // share)
+        keep[end - 1 : end - 1 - min(share, sampling) * thinning : -thinning] = True
+    return Plan(rate, noise, keep)
+
+
+def langevin(params: Any, gradient: Any, noise: Any, rate, temperature) -> Any:
+    """One step of SGLD.
+
+    Args:
+        params: w.
+        gradient: of U/N.
+        noise: standard normal, as `params`.
+        rate: r.
+        temperature: T/N.
+    """
+    scale = jnp.sqrt(2 * rate * temperature)
+    return jax.tree.map(lambda w, g, z: w - rate * g + scale * z, params, gradient, noise)
+
+
+def hamiltonian(
+    params: Any, velocity: Any, gradient: Any, noise: Any, rate, temperature, friction
+) -> tuple[Any, Any]:
+    """One step of SGHMC.
+
+    Args:
+        params: w.
+        velocity: v.
+        gradient: of U/N.
+        noise: standard normal, as `params`.
+        rate: r.
+        temperature: T/N.
+        friction: a, 0 to 1; 1 minus the momentum.
+
+    Returns:
+        The new `params` and `velocity`.
+    """
+    scale = friction * jnp.sqrt(2 * rate * temperature)
+    velocity = jax.tree.map(
+        lambda v, g, z: (1 - friction) * v - friction * rate * g + scale * z,
+        velocity,
+        gradient,
+        noise,
+    )
+    return jax.tree.map(jnp.add, params, velocity), velocity
+
+
+def prior_energy(params: Any, precision: float | None) -> jax.Array:
+    """-log N(w; 0, 1/precision), summed over the weights, without its constant.
+
+    Args:
+        params: w.
+        precision: of every weight; None: for kernels fan_in/2 (the inverse variance of He's initial
+            weights, so that draws from the prior are working networks), 1 for biases.
+    """
+
+    def energy(leaf):
+        by_fan_in = leaf.size / leaf.shape[-1] / 2 if leaf.ndim > 1 else 1.0
+        return 0.5 * (by_fan_in if precision is None else precision) * jnp.sum(leaf**2)
+
+    return sum(energy(leaf) for leaf in jax.tree.leaves(params))
+
+
+def _check(kernel, cycles, burn_in, temperature, friction, prior_precision, num_samples):
+    if kernel not in KERNELS:
+        raise UserError(f"sgmcmc(kernel={kernel}): unknown; choose {' or '.join(KERNELS)}")
+    if not (isinstance(cycles, int) and cycles >= 0):
+        raise UserError(f"sgmcmc(cycles={cycles}): give a whole number; 0 for a constant rate")
+    if not (isinstance(num_samples, int) and num_samples >= max(cycles, 1)):
+        raise UserError(
+            f"sgmcmc(num_samples={num_samples}): give a whole number, {max(cycles, 1)} or more: "
+            "every cycle keeps at least one"
+        )
+    if not (isinstance(burn_in, int | float) and 0 <= burn_in < 1):
+        raise UserError(f"sgmcmc(burn_in={burn_in}): give a part of the steps, 0 to 0.99")
+    if not (isinstance(temperature, int | float) and 0 <= temperature < np.inf):
+        raise UserError(f"sgmcmc(temperature={temperature}): give 0 or more; 1 for the posterior")
+    if not (isinstance(friction, int | float) and 0 < friction <= 1):
+        raise UserError(f"sgmcmc(friction={friction}): give a number above 0, at most 1")
+    is_precision = isinstance(prior_precision, int | float) and 0 <= prior_precision < np.inf
+    if prior_precision is not None and not is_precision:
+        raise UserError(
+            f"sgmcmc(prior_precision={prior_precision}): give 0 or more, or None for fan-in"
+        )
+
+
+def sgmcmc(
+    model: Model,
+    learning_rate: optax.ScalarOrSchedule,
+    num_train: int,
+    num_steps: int,
+    kernel: str = "sghmc",
+    cycles: int = 4,
+    burn_in: float = 0.5,
+    temperature: float = 1.0,
+    prior_precision: float | None = None,
+    friction: float = 0.1,
+    num_samples: int = 20,
+) -> Method:
+    """A chain of networks from the posterior; prediction averages over the kept ones.
+
+    Args:
+        model: the network.
+        learning_rate: r, that of plain SGD on the mean loss; with cycles, their peak.
+        num_train: N.
+        num_steps: length of training.
+        kernel: "sgld" or "sghmc".
+        cycles: M cosine restarts; 0 for a constant rate.
+        burn_in: the part of a cycle, or of a chain at a constant rate, from which nothing is kept.
+        temperature: T; 1 for the posterior, below 1 for a colder, sharper one.
+        prior_precision: of every weight; None: by fan-in (`prior_energy`).
+        friction: a of SGHMC; 1 minus the momentum.
+        num_samples: S = K, the size of the ring; the oldest samples make room.
+
+    Raises:
+        UserError: an option is out of range, or the training is too short for the samples.
+    """
+    _check(kernel, cycles, burn_in, temperature, friction, prior_precision, num_samples)
+    told = plan(num_steps, cycles, burn_in, num_samples)
+    rate_at = learning_rate if callable(learning_rate) else lambda step: learning_rate
+
+    def init(key, images, start=None):
+        params = model.init(key, images) if start is None else start
+        samples = jax.tree.map(
+            lambda leaf: jnp.zeros((num_samples, *leaf.shape), leaf.dtype), params
+        )
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        return SgmcmcState(params, zeros, jnp.int32(0), jnp.int32(0), samples)
+
+    def step(key, state, batch):
+        dropout_key, noise_key = jax.random.split(key)
+
+        def energy(params):
+            metrics = batch_metrics(model.apply(params, batch.images, dropout_key), batch.labels)
+            metrics["loss"] = metrics["nll"] + prior_energy(params, prior_precision) / num_train
+            return metrics["loss"], metrics
+
+        gradient, metrics = jax.grad(energy, has_aux=True)(state.params)
+        noise = optax.tree.random_like(noise_key, state.params)
+        rate, noisy, keep = (jnp.asarray(column)[state.step] for column in told)
+        rate *= rate_at(state.step)
+        heat = noisy * temperature / num_train
+        velocity = state.velocity
+        if kernel == "sgld":
+            params = langevin(state.params, gradient, noise, rate, heat)
+        else:
+            params, velocity = hamiltonian(
+                state.params, velocity, gradient, noise, rate, heat, friction
+            )
+        slot = state.kept % num_samples
+        samples = jax.tree.map(
+            lambda ring, leaf: ring.at[slot].set(jnp.where(keep, leaf, ring[slot])),
+            state.samples,
+            params,
+        )
+        state = SgmcmcState(params, velocity, state.step + 1, state.kept + keep, samples)
+        return state, metrics
+
+    def draw(key, state, index):
+        del key  # the samples were drawn in training
+        number = index % jnp.clip(state.kept, 1, num_samples)
+        return jax.tree.map(
+            lambda ring, now: jnp.where(state.kept > 0, ring[number], now),
+            state.samples,
+            state.params,
+        )
+
+    def apply(params, images):
+        return jax.nn.log_softmax(model.apply(params, images))  # [B, K]
+
+    def summary(state):
+        return {"samples": jnp.minimum(state.kept, num_samples)}
+
+    return Method(init, step, draw, apply, summary=summary, num_draws=num_samples)

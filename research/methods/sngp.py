@@ -1,0 +1,236 @@
+"""A Gaussian process on the network's last features, which is unsure far from the data.
+
+Liu et al. 2020, Simple and Principled Uncertainty Estimation with Deterministic Deep Learning via
+Distance Awareness (SNGP). Two changes to a network:
+
+1. Spectral normalisation. After each step, W <- W * min(1, c / sigma(W)): no hidden layer stretches
+   distances by more than a bound. sigma, the largest singular value, comes from one power iteration
+   a step, whose vectors are kept. A convolution's kernel counts as the matrix [H*W*C_in, C_out];
+   with a 3x3 kernel the convolution's own norm is at most 3 times that matrix's. (The paper bounds
+   it from below as well, by residual connections; VGG16 has none.)
+2. The last dense layer becomes a Gaussian process with an RBF kernel, by D random Fourier features
+   (Rahimi & Recht 2008) of its input h [F]:
+
+    phi(h) = amplitude sqrt(2/D) cos(W h + b),   f_k = phi^T beta_k,   beta_k ~ N(0, I),
+    W ~ N(0, 1 / (F length_scale^2)),   b ~ U(0, 2 pi),
+
+   so that E[f_k(h) f_k(h')] = amplitude^2 exp(-|h - h'|^2 / (2 F length_scale^2)).
+
+Training finds the MAP: mean NLL + sum_k |beta_k|^2 / (2N). `finish` then makes one exact pass over
+the training split for the Laplace approximation, equation (9) of the paper:
+
+    beta_k ~ N(map_k, Sigma_k),   Sigma_k^-1 = I + sum_i p_ik (1 - p_ik) phi_i phi_i^T.
+
+The paper averages the softmax over the logits' posterior by draws or a mean-field formula; here it
+is draws of beta, S = 10, which share one pass through the network. Until `finish`, a draw is the
+MAP: so are the looks at the validation split during training.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from research.errors import UserError
+from research.method import Method, Model, Training, batch_metrics
+
+TRAINING = Training()
+FINISH_BATCH = 64
+
+
+class Head(NamedTuple):
+    """Random features that stay as they are, and what is known of beta."""
+
+    frequencies: jax.Array  # [F, D]
+    phases: jax.Array  # [D]
+    scale: jax.Array  # [K, D, D], Sigma_k = scale_k scale_k^T; zero before `finish`
+
+
+class SNGPState(NamedTuple):
+    """Trained weights, power-iteration vectors, the head, the optimiser's state."""
+
+    params: Any  # of the model without its last layer
+    beta: jax.Array  # [D, K]
+    vectors: dict[str, jax.Array]  # [C_out] by layer: the leading right singular vector
+    head: Head
+    opt_state: optax.OptState
+
+
+def spectral_normalise(kernel: jax.Array, vector: jax.Array, bound: float):
+    """One power iteration, and the kernel scaled so that its estimated norm is at most `bound`.
+
+    Args:
+        kernel: [..., C_in, C_out], taken as a matrix of C_out columns.
+        vector: [C_out], from the last call.
+        bound: c.
+
+    Returns:
+        The kernel and the new vector.
+    """
+    matrix = kernel.reshape(-1, kernel.shape[-1])
+    left = matrix @ vector
+    left = left / jnp.maximum(jnp.linalg.norm(left), 1e-12)
+    right = matrix.T @ left
+    norm = jnp.linalg.norm(right)  # never above the true one
+    return kernel * jnp.minimum(1.0, bound / jnp.maximum(norm, 1e-12)), right / jnp.maximum(
+        norm, 1e-12
+    )
+
+
+def random_features(hidden: jax.Array, head: Head, amplitude: float) -> jax.Array:
+    """phi [B, D] of the last layer's input [B, F]."""
+    angles = hidden @ head.frequencies + head.phases[None]
+    return amplitude * math.sqrt(2.0 / len(head.phases)) * jnp.cos(angles)
+
+
+def posterior_scale(features: jax.Array) -> jax.Array:
+    """A factor of the covariance of a precision matrix [K, D, D]: scale scale^T = precision^-1."""
+    cholesky = jnp.linalg.cholesky(features)
+    identity = jnp.broadcast_to(jnp.eye(features.shape[-1]), features.shape)
+    return jax.scipy.linalg.solve_triangular(cholesky, identity, lower=True, trans="T")
+
+
+def _check(**options) -> None:
+    for option, value in options.items():
+        is_count = option.startswith("num_")
+        fits = isinstance(value, int) if is_count else isinstance(value, int | float)
+        if not (fits and 0 < value < math.inf):
+            wanted = "whole number from 1" if is_count else "number above 0"
+            raise UserError(f"sngp({option}={value}): give a {wanted}")
+
+
+def sngp(
+    model: Model,
+    tx: optax.GradientTransformation,
+    num_train: int,
+    num_features: int = 1024,
+    length_scale: float = 1.0,
+    amplitude: float = 1.0,
+    norm_bound: float = 2.0,
+    num_samples: int = 10,
+) -> Method:
+    """Spectral-normalised neural Gaussian process.
+
+    Args:
+        model: the network; its last layer is dense, and only its number of outputs is used.
+        tx: the optimiser.
+        num_train: N.
+        num_features: D; the paper's 1024.
+        length_scale: of the RBF kernel, in units of the root mean square difference of a feature.
+        amplitude: the prior's standard deviation of a logit.
+        norm_bound: c, the largest singular value of a hidden layer's matrix; 2 bounds a 3x3
+            convolution by 6, as in the authors' CIFAR runs.
+        num_samples: S.
+
+    Raises:
+        UserError: an option is out of range, or the network does not end in a dense layer.
+    """
+    _check(
+        num_features=num_features,
+        length_scale=length_scale,
+        amplitude=amplitude,
+        norm_bound=norm_bound,
+        num_samples=num_samples,
+    )
+    last = model.layers[-1]
+
+    def run(params, features_to_logits, images, key=None):
+        """Logits of the model whose last layer is another function of its input."""
+
+        def intercept(next_fun, inputs, kwargs, context):
+            if context.method_name != "__call__" or context.module.name != last:
+                return next_fun(*inputs, **kwargs)
+            return features_to_logits(inputs[0].astype(jnp.float32))
+
+        with nn.intercept_methods(intercept):
+            return model.apply(params, images, key)
+
+    def init(key, images, start=None):
+        params_key, frequency_key, phase_key = jax.random.split(key, 3)
+        params = dict(model.init(params_key, images) if start is None else start)
+        kernel = params.pop(last).get("kernel")
+        if kernel is None or kernel.ndim != 2:
+            raise UserError(f"sngp: the network ends in {last}, not a dense layer; leave it out")
+        inputs, outputs = kernel.shape
+        seen = []
+
+        def look(hidden):
+            seen.append(jnp.sqrt(jnp.mean(jnp.sum(jnp.square(hidden), axis=-1))))
+            return jnp.zeros((len(hidden), outputs))
+
+        run(params, look, images)
+        frequencies = jax.random.normal(frequency_key, (inputs, num_features))
+        head = Head(
+            frequencies / (length_scale * jnp.maximum(seen[0], 1e-6)),
+            jax.random.uniform(phase_key, (num_features,), maxval=2.0 * math.pi),
+            jnp.zeros((outputs, num_features, num_features)),
+        )
+        # Any start will do that is not orthogonal to the singular vector.
+        vectors = {
+            name: 1.0 + jnp.arange(layer["kernel"].shape[-1], dtype=jnp.float32)
+            for name, layer in params.items()
+            if "kernel" in layer
+        }
+        beta = jnp.zeros((num_features, outputs))
+        return SNGPState(params, beta, vectors, head, tx.init((params, beta)))
+
+    def logits_of(params, beta, head, images, key=None):
+        return run(params, lambda h: random_features(h, head, amplitude) @ beta, images, key)
+
+    def step(key, state, batch):
+        def loss(trained):
+            params, beta = trained
+            logits = logits_of(params, beta, state.head, batch.images, key)
+            metrics = batch_metrics(logits, batch.labels)
+            metrics["loss"] = metrics["nll"] + jnp.sum(jnp.square(beta)) / (2.0 * num_train)
+            return metrics["loss"], metrics
+
+        trained = state.params, state.beta
+        gradients, metrics = jax.grad(loss, has_aux=True)(trained)
+        updates, opt_state = tx.update(gradients, state.opt_state, trained)
+        params, beta = optax.apply_updates(trained, updates)
+        vectors = {}
+        for name, vector in state.vectors.items():
+            kernel, vectors[name] = spectral_normalise(params[name]["kernel"], vector, norm_bound)
+            params[name] = params[name] | {"kernel": kernel}
+        return SNGPState(params, beta, vectors, state.head, opt_state), metrics
+
+    def draw(key, state, index):
+        noise = jax.random.normal(jax.random.fold_in(key, index), state.beta.T.shape)  # [K, D]
+        moved = jnp.einsum("kde,ke->dk", state.head.scale, noise)
+        return state.params, state.beta + moved, state.head
+
+    def apply(network, images):
+        return jax.nn.log_softmax(logits_of(*network, images))  # [B, K]
+
+    def finish(key, state, dataset):
+        del key
+
+        @jax.jit
+        def add(precision, images, weights):
+            seen = []
+
+            def features_to_logits(hidden):
+                seen.append(random_features(hidden, state.head, amplitude))
+                return seen[0] @ state.beta
+
+            logits, (features,) = run(state.params, features_to_logits, images), seen
+            # A network with one output z has the logits (0, z): class 1 stands for it.
+            probs = jax.nn.softmax(logits)[:, -state.beta.shape[-1] :]
+            weights = weights[:, None] * probs * (1.0 - probs)  # [B, K]
+            return precision + jnp.einsum("bk,bd,be->kde", weights, features, features)
+
+        size = state.beta.shape[0]
+        precision = jnp.broadcast_to(jnp.eye(size), state.head.scale.shape)
+        count = dataset.num_train
+        for first in range(0, count, FINISH_BATCH):
+            rows = np.arange(first, first + FINISH_BATCH)
+            images = dataset.train.images[rows % count]
+            precision = add(precision, images, (rows < count).astype(np.float32))
+        return state._replace(head=state.head._replace(scale=posterior_scale(precision)))
+
+    return Method(init, step, draw, apply, finish, num_draws=num_samples, together=True)

@@ -1,0 +1,140 @@
+"""The mean-field Gaussian: every uncertain weight has a mean and a standard deviation of its own.
+
+Blundell et al. 2015, Weight Uncertainty in Neural Networks, section 3.2: q(w) = N(w; μ, σ²) with
+σ = softplus(ρ) = log(1 + exp ρ); a draw is w = μ + σ ε with ε ~ N(0, 1).
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from research.posteriors.normal import normal
+from research.posteriors.weights import Leaves, fan_in
+
+SMALLEST_WEIGHT = 0.1  # times 1/sqrt(fan-in): what σ₀ takes a smaller weight for
+
+
+class MeanField(NamedTuple):
+    """Two flat dicts by path, of the same shapes."""
+
+    mean: Leaves  # μ
+    rho: Leaves  # σ = softplus(ρ); -inf: σ is exactly 0
+
+
+def softplus_inverse(sigma: jax.Array) -> jax.Array:
+    """ρ of σ = softplus(ρ); -inf of 0. Neither overflows nor loses small σ."""
+    return sigma + jnp.log(-jnp.expm1(-sigma))
+
+
+def sigma(posterior: MeanField) -> Leaves:
+    """Standard deviations by path."""
+    return {path: jax.nn.softplus(rho) for path, rho in posterior.rho.items()}
+
+
+def units(weights: Leaves, relative_to: str) -> Leaves:
+    """What a standard deviation is measured in, broadcast to each weight's shape.
+
+    Args:
+        weights: by path.
+        relative_to: "fan_in": 1/sqrt(fan-in), the size at which a layer's noise equals its input;
+            "weight": |w|, with a floor of a tenth of that, as a weight of 0 would stay certain;
+            "none": 1.
+    """
+
+    def unit(path, weight):
+        if relative_to == "none":
+            return jnp.ones_like(weight)
+        per_input = fan_in(path, weights) ** -0.5
+        if relative_to == "fan_in":
+            return jnp.full_like(weight, per_input)
+        return jnp.maximum(jnp.abs(weight), SMALLEST_WEIGHT * per_input)
+
+    return {path: unit(path, weight) for path, weight in weights.items()}
+
+
+def around(weights: Leaves, initial_sigma: float, relative_to: str) -> MeanField:
+    """The posterior before training: means are the weights, σ₀ is `initial_sigma` units.
+
+    Args:
+        weights: the means.
+        initial_sigma: above 0.
+        relative_to: see `units`.
+    """
+    scale = units(weights, relative_to)
+    # The means are a copy: a step that gives its state away must not take the start with it.
+    return MeanField(
+        jax.tree.map(jnp.array, weights),
+        jax.tree.map(lambda unit: softplus_inverse(initial_sigma * unit), scale),
+    )
+
+
+def perturbations(key: jax.Array, posterior: MeanField, paths: tuple[str, ...]) -> Leaves:
+    """σ ε for the weights of these paths."""
+    leaves = [posterior.rho[path] for path in paths]
+    ends = np.cumsum([leaf.size for leaf in leaves])
+    # One stream for all tensors compiles to one loop; the barrier keeps it from being repeated
+    # wherever ε is used.
+    stream = jax.lax.optimization_barrier(normal(key, (int(ends[-1]),))) if paths else None
+    return {
+        path: jax.nn.softplus(rho) * stream[end - rho.size : end].reshape(rho.shape)
+        for path, rho, end in zip(paths, leaves, ends, strict=True)
+    }
+
+
+def sample(key: jax.Array, posterior: MeanField) -> Leaves:
+    """One draw of every uncertain weight, by path."""
+    noise = perturbations(key, posterior, tuple(posterior.mean))
+    return jax.tree.map(jnp.add, posterior.mean, noise)
+
+
+def log_prob(posterior: MeanField, weights: Leaves) -> jax.Array:
+    """log q(weights), nats, summed over all weights."""
+
+    def one(mean, deviation, weight):
+        return jnp.sum(jax.scipy.stats.norm.logpdf(weight, mean, deviation))
+
+    return sum(jax.tree.leaves(jax.tree.map(one, posterior.mean, sigma(posterior), weights)))
+
+
+def signal_to_noise(posterior: MeanField) -> Leaves:
+    """|μ|/σ by path: 0 for a pruned weight, infinite where only σ is 0."""
+
+    def one(mean, deviation):
+        ratio = jnp.abs(mean) / jnp.where(deviation > 0, deviation, 1.0)
+        return jnp.where((deviation > 0) | (mean == 0), ratio, jnp.inf)
+
+    return jax.tree.map(one, posterior.mean, sigma(posterior))
+
+
+def prune(posterior: MeanField, fraction: float) -> MeanField:
+    """Sets the weights of lowest |μ|/σ to a certain 0: μ and σ both (Blundell et al., section 5.1).
+
+    Args:
+        posterior: whose weights.
+        fraction: of all uncertain weights together, 0 to 1.
+    """
+    ratios = signal_to_noise(posterior)
+    everything = np.concatenate([np.ravel(leaf) for leaf in ratios.values()])
+    count = round(fraction * everything.size)
+    threshold = np.inf if count == everything.size else np.partition(everything, count)[count]
+
+    def cut(leaves, value):
+        return {path: jnp.where(ratios[path] < threshold, value, leaf) for path, leaf in leaves}
+
+    return MeanField(cut(posterior.mean.items(), 0.0), cut(posterior.rho.items(), -jnp.inf))
+
+
+def layer_summaries(posterior: MeanField) -> dict[str, dict[str, float]]:
+    """For each path: `weights`, the count; medians `mean` of |μ|, `sigma`, `signal_to_noise`."""
+    deviations, ratios = sigma(posterior), signal_to_noise(posterior)
+    return {
+        path: {
+            "weights": mean.size,
+            "mean": float(jnp.median(jnp.abs(mean))),
+            "sigma": float(jnp.median(deviations[path])),
+            "signal_to_noise": float(jnp.median(ratios[path])),
+        }
+        for path, mean in posterior.mean.items()
+    }

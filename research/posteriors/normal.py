@@ -1,0 +1,66 @@
+"""Random bits and standard normals, the same numbers as `jax.random` gives and sooner on a CPU.
+
+Threefry-2x32 (Salmon et al. 2011, Parallel Random Numbers: As Easy as 1, 2, 3) turns a counter and
+a key into random bits by 20 rounds of add, rotate and exclusive-or. JAX runs the rounds as a loop
+on CPUs, so every round passes through memory; written out, XLA fuses them into one pass, which is
+several times faster. On other devices `jax.random` is used as it is.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))  # Salmon et al. 2011, Table 4
+PARITY = np.uint32(0x1BD11BDA)
+ABOVE_MINUS_1 = np.nextafter(np.float32(-1), np.float32(0))
+
+
+def bits(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Uniform random words.
+
+    Args:
+        key: a threefry key.
+        shape: of the result; fewer than 2^32 words.
+
+    Returns:
+        uint32, equal to `jax.random.bits(key, shape)`.
+    """
+    if jax.default_backend() != "cpu":
+        return jax.random.bits(key, shape)
+    first, second = jax.random.key_data(key)
+    keys = (first, second, first ^ second ^ PARITY)
+    x = jnp.broadcast_to(keys[0], (math.prod(shape),))
+    y = jax.lax.iota(jnp.uint32, math.prod(shape)) + keys[1]
+    for group in range(5):
+        for rotation in ROTATIONS[group % 2]:
+            x = x + y
+            y = ((y << rotation) | (y >> (32 - rotation))) ^ x
+        x = x + keys[(group + 1) % 3]
+        y = y + keys[(group + 2) % 3] + np.uint32(group + 1)
+    return (x ^ y).reshape(shape)
+
+
+def normal(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Standard normals.
+
+    Args:
+        key: a threefry key.
+        shape: of the result.
+
+    Returns:
+        float32, equal to `jax.random.normal(key, shape)`.
+    """
+    if jax.default_backend() != "cpu":
+        return jax.random.normal(key, shape)
+    # 23 random bits as the mantissa of a number from 1 up to 2, then stretched over (-1, 1).
+    mantissa = (bits(key, shape) >> 9) | np.float32(1).view(np.uint32)
+    uniform = jax.lax.bitcast_convert_type(mantissa, jnp.float32) - 1
+    uniform = jnp.maximum(ABOVE_MINUS_1, uniform * (1 - ABOVE_MINUS_1) + ABOVE_MINUS_1)
+    return np.float32(np.sqrt(2)) * jax.lax.erf_inv(uniform)
+
+
+def signs(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """-1 or +1 with equal probability, float32, of the given shape."""
+    return 1 - 2 * (bits(key, shape) >> 31).astype(jnp.float32)

@@ -1,0 +1,227 @@
+"""Each estimator against brute force: weights drawn one network at a time by `jax.random`."""
+
+from functools import partial
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from research.models import chain
+from research.posteriors.estimators import ESTIMATORS
+from research.posteriors.mean_field import MeanField, around, sigma
+from research.posteriors.weights import join
+
+DRAWS = 4000
+NETWORKS = {
+    "dense": ((chain.Dense("hidden", 5, "relu"), chain.Dense("predictions", 2)), (3, 4)),
+    "conv": (
+        (
+            chain.Conv("conv1", 3),
+            chain.Pool("max"),
+            chain.Conv("conv2", 3),  # on a 2x2 map: by patches
+            chain.GlobalPool("average"),
+            chain.Dense("predictions", 2),
+        ),
+        (2, 4, 4, 2),
+    ),
+    "one conv": ((chain.Conv("conv1", 2, strides=(2, 2)),), (2, 4, 4, 2)),
+}
+# Local noise of a convolution is right at every position, but not across them.
+CASES = [(e, n) for e in ESTIMATORS for n in NETWORKS if (e, n) != ("local", "conv")]
+
+
+def _network(name):
+    layers, shape = NETWORKS[name]
+    model = chain.as_model(chain.Chain(layers))
+    images = jax.random.normal(jax.random.key(0), shape)
+    params = model.init(jax.random.key(1), images)
+    flat = {f"{a}/{b}": leaf for a, layer in params.items() for b, leaf in layer.items()}
+    return model.apply, around(flat, 0.7, "fan_in"), images
+
+
+def _brute_force(apply, posterior, certain, images, key):
+    keys = jax.random.split(key, len(posterior.mean))
+    deviations = sigma(posterior)
+    weights = {
+        path: mean + deviations[path] * jax.random.normal(each, mean.shape)
+        for (path, mean), each in zip(posterior.mean.items(), keys, strict=True)
+    }
+    return apply(join(weights, certain), images)
+
+
+def _draws(function, seed, draws=DRAWS):
+    """What a function of a key gives for many keys, float64."""
+    keys = jax.random.split(jax.random.key(seed), draws)
+    results = jax.jit(lambda keys: jax.lax.map(function, keys))(keys)
+    return jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), results)
+
+
+@pytest.fixture(scope="module")
+def brute_force():
+    found = {}
+
+    def of(name):
+        if name not in found:
+            apply, posterior, images = _network(name)
+            found[name] = _draws(lambda key: _brute_force(apply, posterior, {}, images, key), 2)
+        return found[name]
+
+    return of
+
+
+def _assert_same_moments(one, other):
+    """Mean and variance over the first axis, within five standard errors of their difference."""
+
+    def errors(x):
+        centred = np.square(x - x.mean(0))
+        return x.mean(0), x.var(0), x.var(0) / len(x), centred.var(0) / len(x)
+
+    (m1, v1, sm1, sv1), (m2, v2, sm2, sv2) = errors(one), errors(other)
+    assert (np.abs(m1 - m2) < 5 * np.sqrt(sm1 + sm2)).all()
+    assert (np.abs(v1 - v2) < 5 * np.sqrt(sv1 + sv2)).all()
+    assert (v2 > 0.05).all(), "the noise is large enough to be missed"
+
+
+@pytest.mark.parametrize(("estimator", "name"), CASES)
+def test_logits_have_the_mean_and_variance_of_weight_draws(estimator, name, brute_force):
+    apply, posterior, images = _network(name)
+    estimate = partial(ESTIMATORS[estimator], apply, posterior, {}, images)
+    _assert_same_moments(_draws(lambda key: estimate(key).logits, 3), brute_force(name))
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_pitfall_14_only_the_shared_draw_couples_examples(estimator):
+    layers = (chain.Dense("predictions", 1),)
+    apply = chain.as_model(chain.Chain(layers)).apply
+    images = jnp.array([[1.0, 2.0], [2.0, -0.5], [0.5, 1.0]])
+    posterior = around(
+        {"predictions/kernel": jnp.array([[0.3], [-1.0]]), "predictions/bias": jnp.array([0.2])},
+        0.5,
+        "none",
+    )
+    estimate = partial(ESTIMATORS[estimator], apply, posterior, {}, images)
+    logits = _draws(lambda key: estimate(key).logits[:, 0], 0)
+    theory = 0.25 * (np.asarray(images) @ np.asarray(images).T + 1)  # σ² (x·x' + 1)
+    if estimator != "shared":
+        theory = np.diag(np.diag(theory))
+    # Of the covariance of normals; a product of signs has no more.
+    error = np.sqrt((np.square(theory) + np.outer(np.diag(theory), np.diag(theory))) / DRAWS)
+    assert (np.abs(np.cov(logits.T) - theory) < 5 * error).all()
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_gradients_are_unbiased(estimator):
+    apply, posterior, images = _network("dense")
+
+    def gradient(logits_of, key):
+        def loss(posterior):
+            logits = logits_of(apply, posterior, {}, images, key)
+            return jnp.mean(jnp.square(jnp.sin(logits) - 0.3))
+
+        return jnp.concatenate([jnp.ravel(g) for g in jax.tree.leaves(jax.grad(loss)(posterior))])
+
+    def by_estimator(*arguments):
+        return ESTIMATORS[estimator](*arguments).logits
+
+    one = _draws(partial(gradient, by_estimator), 3)
+    other = _draws(partial(gradient, _brute_force), 4)
+    error = np.sqrt((one.var(0) + other.var(0)) / DRAWS)
+    assert (np.abs(one.mean(0) - other.mean(0)) <= 5 * error).all()
+    assert (np.abs(other.mean(0)) > 5 * error).any(), "a gradient of zero would not pass"
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_gradient_variance_against_batch_size(estimator):
+    """Wen et al. 2018, theorem 2: the shared draw's flattens, the others' fall as 1/N."""
+    apply = chain.as_model(chain.Chain((chain.Dense("predictions", 1),))).apply
+    images = jnp.abs(jax.random.normal(jax.random.key(0), (256, 4)))
+    posterior = around({"predictions/kernel": jnp.full((4, 1), 0.3)}, 0.5, "none")
+    certain = {"predictions/bias": jnp.zeros(1)}
+
+    def variance(size):
+        def gradient(key):
+            def loss(mean):
+                q = MeanField(mean, posterior.rho)
+                estimate = ESTIMATORS[estimator](apply, q, certain, images[:size], key)
+                return jnp.mean(jnp.square(estimate.logits - 1))
+
+            return jax.grad(loss)(posterior.mean)["predictions/kernel"]
+
+        return _draws(gradient, 1, 1000).var(0).sum()
+
+    ratio = variance(256) / variance(16)
+    if estimator == "shared":
+        assert ratio > 0.5
+    else:
+        assert 0.5 / 16 < ratio < 2 / 16
+
+
+def test_pitfall_13_flipout_keeps_a_kernels_noise_constant_over_space(brute_force):
+    """On a constant image every position sees the same kernel, so the noise is one number."""
+    apply = chain.as_model(chain.Chain((chain.Conv("conv", 2, (1, 1)),))).apply
+    images = jnp.ones((3, 4, 4, 2))
+    posterior = around(
+        {"conv/kernel": jnp.ones((1, 1, 2, 2)), "conv/bias": jnp.zeros(2)}, 0.5, "none"
+    )
+    logits = ESTIMATORS["flipout"](apply, posterior, {}, images, jax.random.key(0)).logits
+    np.testing.assert_allclose(logits, jnp.broadcast_to(logits[:, :1, :1], logits.shape), rtol=1e-5)
+    assert len(np.unique(np.round(logits[:, 0, 0], 4))) > 2, "examples and channels differ"
+    biases = posterior._replace(
+        rho={**posterior.rho, "conv/kernel": jnp.full((1, 1, 2, 2), -jnp.inf)}
+    )
+    for estimator in ("flipout", "local"):
+        logits = ESTIMATORS[estimator](apply, biases, {}, images, jax.random.key(0)).logits
+        np.testing.assert_allclose(
+            logits, jnp.broadcast_to(logits[:, :1, :1], logits.shape), rtol=1e-5
+        )
+        assert float(jnp.std(logits)) > 0.1
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_certain_layers_pass_through_and_scales_are_drawn(estimator):
+    layers = (chain.Dense("fc", 3), chain.Affine("norm"), chain.Dense("predictions", 2))
+    model = chain.as_model(chain.Chain(layers))
+    images = jax.random.normal(jax.random.key(0), (4, 3))
+    params = model.init(jax.random.key(1), images)
+    flat = {f"{a}/{b}": leaf for a, layer in params.items() for b, leaf in layer.items()}
+    uncertain = {"norm/scale": flat.pop("norm/scale")}
+    posterior = around(uncertain, 0.5, "none")
+    estimate = partial(ESTIMATORS[estimator], model.apply, posterior, flat, images)
+    seen, others = estimate(jax.random.key(0)).logits, estimate(jax.random.key(1)).logits
+    assert float(jnp.max(jnp.abs(seen - others))) > 0.05
+    certain = MeanField(uncertain, {"norm/scale": jnp.full(3, -jnp.inf)})
+    same = ESTIMATORS[estimator](model.apply, certain, flat, images, jax.random.key(0)).logits
+    np.testing.assert_allclose(same, model.apply(params, images), rtol=1e-6)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_any_flax_module_will_do(estimator):
+    """A bare layer and nested ones; the interceptors do not meet their own calls."""
+    images = jax.random.normal(jax.random.key(0), (4, 3))
+    for module in (nn.Dense(2), nn.Sequential([nn.Dense(3), nn.Sequential([nn.Dense(2)])])):
+        params = module.init(jax.random.key(1), images)["params"]
+        paths = jax.tree_util.tree_flatten_with_path(params)[0]
+        flat = {"/".join(key.key for key in path): leaf for path, leaf in paths}
+
+        def apply(params, images, module=module):
+            return module.apply({"params": params}, images)
+
+        estimate = partial(ESTIMATORS[estimator], apply, around(flat, 0.5, "none"), {}, images)
+        one, other = estimate(jax.random.key(0)).logits, estimate(jax.random.key(1)).logits
+        assert float(jnp.min(jnp.abs(one - other))) > 0
+
+
+def test_local_noise_of_dead_inputs_has_a_finite_gradient():
+    apply = chain.as_model(chain.Chain((chain.Conv("conv", 2),))).apply
+    posterior = around(
+        {"conv/kernel": jnp.ones((3, 3, 1, 2)), "conv/bias": jnp.zeros(2)}, 0.1, "none"
+    )
+
+    def loss(posterior, images):
+        logits = ESTIMATORS["local"](apply, posterior, {}, images, jax.random.key(0)).logits
+        return jnp.sum(jnp.square(logits))
+
+    gradients = jax.grad(loss, argnums=(0, 1))(posterior, jnp.zeros((2, 4, 4, 1)))
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradients))
