@@ -67,8 +67,8 @@ class Config:
 
 
 PRESETS = {
-    "quick": (Chains(4, 200, 200), Length(epochs=500, num_samples=50)),
-    "full": (Chains(8, 1000, 1000), Length(epochs=2000, num_samples=200)),
+    "quick": (Chains(6, 150, 100), Length(epochs=500, num_samples=50)),
+    "full": (Chains(8, 500, 1000), Length(epochs=2000, num_samples=200)),
 }
 
 

@@ -7,6 +7,7 @@ one that was stopped goes on.
 
 import json
 import re
+import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -50,7 +51,7 @@ class Fitted(NamedTuple):
     steps: int  # taken
     num_steps: int  # planned; fewer were taken where it stopped early
     best_step: int
-    seconds: float  # of its training at its median speed, the point network's not counted
+    seconds: float  # of training at its median speed, and of `finish`; the point network's not
 
 
 def folder_name(recipe: Recipe) -> str:
@@ -150,5 +151,7 @@ def fit(
     """
     train_key, finish_key = jax.random.split(key)
     trained = _train(recipe, model, dataset, options, train_key, directory, mesh, params)
-    finished = trained.method.finish(finish_key, trained.state, dataset)
-    return Fitted(recipe, *trained._replace(state=finished))
+    started = time.perf_counter()
+    finished = jax.block_until_ready(trained.method.finish(finish_key, trained.state, dataset))
+    seconds = trained.seconds + time.perf_counter() - started
+    return Fitted(recipe, *trained._replace(state=finished, seconds=seconds))

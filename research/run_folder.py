@@ -62,8 +62,8 @@ def _write_config(directory: Path, options: dict) -> None:
 
 
 def _has_trained(directory: Path) -> bool:
-    """Whether there is a finished checkpoint: the name of an unfinished one is not all digits."""
-    return any(path.name.isdigit() for path in (directory / "checkpoints").glob("*"))
+    """Whether some training has a finished checkpoint: an unfinished one is not all digits."""
+    return any(path.name.isdigit() for path in directory.glob("**/checkpoints/*"))
 
 
 def _empty(directory: Path) -> None:

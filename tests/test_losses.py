@@ -86,9 +86,9 @@ def test_mixup_by_hand():
 
 
 def test_mixup_shares_are_beta_distributed():
-    alpha, draws = 0.4, 2000
+    alpha, draws = 0.4, 400
     keys = jax.random.split(jax.random.key(0), draws)
-    shares = jax.jit(jax.vmap(lambda key: mixup(key, jnp.zeros((2, 1)), alpha).share))(keys)
+    shares = np.array([mixup(key, jnp.zeros((2, 1)), alpha).share for key in keys])
     variance = 1 / (4 * (2 * alpha + 1))
     assert abs(np.mean(shares) - 0.5) < 5 * np.sqrt(variance / draws)
     # A variable in [0, 1] has a fourth central moment of at most 1/16.

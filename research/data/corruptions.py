@@ -3,8 +3,7 @@
 Hendrycks & Dietterich 2019, Benchmarking Neural Network Robustness to Common Corruptions: noise,
 blur, contrast, brightness, pixelate and jpeg follow their definitions; rotation and cyclic
 translation are the shifts of Ovadia et al. 2019, Can You Trust Your Model's Uncertainty? The levels
-are our own, for small images: each takes accuracy down a step at 32 pixels. Lengths are given at 32
-pixels and grow with the image.
+are our own, for small images; lengths are given at 32 pixels and grow with the image.
 
 What happens to an image is decided by the key and the image's number in its split, and an image
 keeps its noise and its direction from level to level: batches may be cut anywhere, and the levels
@@ -32,8 +31,8 @@ LEVELS = {  # of each corruption, from 1 to 5
     "brightness": (0.1, 0.2, 0.3, 0.4, 0.5),  # added to the value of HSV
     "pixelate": (0.8, 0.65, 0.5, 0.375, 0.25),  # pixels kept along a side
     "jpeg": (80, 50, 25, 15, 7),  # quality
-    "rotation": (15, 30, 45, 60, 75),  # degrees, to the left or to the right
-    "translation": (2, 4, 6, 8, 10),  # pixels along both axes, around the edge
+    "rotation": (8, 16, 25, 40, 60),  # degrees, to the left or to the right
+    "translation": (1, 2, 3, 5, 7),  # pixels along both axes, around the edge
 }
 CORRUPTIONS = tuple(LEVELS)
 BATCH = 256  # images at a time of a whole split

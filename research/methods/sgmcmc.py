@@ -74,7 +74,7 @@ def plan(num_steps: int, cycles: int, burn_in: float, num_samples: int) -> Plan:
             rate[begin:end] = 0.5 * (1 + np.cos(np.pi * np.arange(length) / length))
             noise[begin : end - sampling] = 0.0
         thinning = max(1, sampling // share)
-        keep[end - 1 : end - 1 - min(share, sampling) * thinning : -thinning] = True
+        keep[end - 1 - thinning * np.arange(min(share, sampling))] = True
     return Plan(rate, noise, keep)
 
 
@@ -187,7 +187,7 @@ def sgmcmc(
         num_samples: S = K, the size of the ring; the oldest samples make room.
 
     Raises:
-        UserError: an option is out of range, or the training is too short for the samples.
+        UserError: an option is out of range.
     """
     _check(kernel, cycles, burn_in, temperature, friction, prior_precision, num_samples)
     told = plan(num_steps, cycles, burn_in, num_samples)

@@ -104,13 +104,13 @@ def draw_weights(key: jax.Array, collected: Collected) -> Any:
     return jax.tree.map(weights, collected.mean, variances(collected), noise, collected.deviations)
 
 
-def _check(num_samples: int, rank: int, collect_from: float, every: int) -> None:
-    for name, value, least in (("num_samples", num_samples, 0), ("rank", rank, 0)):
-        if not (isinstance(value, int) and value >= least):
-            raise UserError(f"swag({name}={value}): give a whole number, {least} or more")
+def _check(num_samples: int, rank: int, collect_from: float, every: int | None) -> None:
+    for name, value in (("num_samples", num_samples), ("rank", rank)):
+        if not (isinstance(value, int) and value >= 0):
+            raise UserError(f"swag({name}={value}): give a whole number, 0 or more")
     if rank == 1:
         raise UserError("swag(rank=1): one deviation has no covariance; give 0, or 2 or more")
-    if not (isinstance(every, int) and every >= 1):
+    if every is not None and not (isinstance(every, int) and every >= 1):
         raise UserError(f"swag(every={every}): give steps from snapshot to snapshot, 1 or more")
     if not (isinstance(collect_from, int | float) and 0 <= collect_from < 1):
         raise UserError(f"swag(collect_from={collect_from}): give a part of the steps, 0 to 0.99")
@@ -140,14 +140,15 @@ def swag(
         rank: room for deviations, K at most; 0 for the diagonal alone.
         collect_from: the part of the steps before the first snapshot, in which the path leaves the
             place where it began.
-        every: steps from one snapshot to the next; None: an epoch.
+        every: steps from one snapshot to the next; None: an epoch, less where that would give
+            fewer than two.
 
     Raises:
         UserError: an option is out of range, or fewer than two snapshots would be taken.
     """
-    every = steps_per_epoch if every is None else every
     _check(num_samples, rank, collect_from, every)
     first = int(collect_from * num_steps)
+    every = every or max(1, min(steps_per_epoch, (num_steps - first) // 2))
     if num_samples and num_steps - first < 2 * every:
         raise UserError(
             f"swag(every={every}): {num_steps - first} steps of collecting hold fewer than two "

@@ -110,11 +110,12 @@ def draws_of(name: str, members: int, steps: int, rate: float, start=None) -> np
         log_probs = jax.lax.map(one, jnp.arange(method.num_draws))  # [S, 2]
         return log_probs[:, 1] - log_probs[:, 0]
 
-    keys = jax.random.split(jax.random.key(0), members)
+    train_keys, draw_keys = jax.random.split(jax.random.key(0), (2, members))
     if members > 1:
-        return np.asarray(jax.jit(jax.vmap(lambda key: log_odds(train(key), key)))(keys))
-    state = method.finish(keys[0], jax.jit(train)(keys[0]), dataset)
-    return np.asarray(jax.jit(log_odds)(state, keys[0]))[None]
+        run = jax.vmap(lambda train_key, draw_key: log_odds(train(train_key), draw_key))
+        return np.asarray(jax.jit(run)(train_keys, draw_keys))
+    state = method.finish(train_keys[0], jax.jit(train)(train_keys[0]), dataset)
+    return np.asarray(jax.jit(log_odds)(state, draw_keys[0]))[None]
 
 
 def assert_moments(d: np.ndarray, wanted: Gaussian, bias: float = 0.0):
