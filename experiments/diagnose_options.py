@@ -100,7 +100,7 @@ class Config:
     """of sgd"""
     weight_decay: float = 1e-4
     """on kernels, not on biases"""
-    schedule: Literal["cosine", "step", "constant"] = "cosine"
+    schedule: Literal["cosine", "step", "linear", "constant"] = "cosine"
     """of the learning rate, after the warm-up"""
     warmup_epochs: float = 1.0
     """the learning rate rises linearly from 0"""

@@ -5,15 +5,18 @@ import optax
 
 from research.errors import UserError
 
+SCHEDULES = ("constant", "cosine", "step", "linear")
+
 
 def learning_rate_schedule(
     kind: str, learning_rate: float, num_steps: int, warmup_steps: int = 0
 ) -> optax.Schedule:
-    """Linear warm-up from 0, then a constant, cosine or step schedule.
+    """Linear warm-up from 0, then a constant, cosine, step or linear schedule.
 
     Args:
         kind: "constant"; "cosine" (to 0 at `num_steps`); "step" (a tenth after half of the steps, a
-            hundredth after three quarters).
+            hundredth after three quarters); "linear" (constant for half of the steps, then linear
+            to a hundredth at nine tenths; Maddox et al. 2019, appendix).
         learning_rate: the peak.
         num_steps: length of training.
         warmup_steps: length of the warm-up, part of `num_steps`.
@@ -27,8 +30,14 @@ def learning_rate_schedule(
         case "step":
             drops = {int(rest * 0.5): 0.1, int(rest * 0.75): 0.1}
             main = optax.piecewise_constant_schedule(learning_rate, drops)
+        case "linear":
+            falling = optax.linear_schedule(1.0, 0.01, max(1, int(rest * 0.4)), int(rest * 0.5))
+
+            def main(step):
+                return learning_rate * falling(step)
+
         case _:
-            raise UserError(f"--schedule {kind}: unknown; choose constant, cosine or step")
+            raise UserError(f"--schedule {kind}: unknown; choose {', '.join(SCHEDULES)}")
     if warmup_steps == 0:
         return main
     warmup = optax.linear_schedule(0.0, learning_rate, warmup_steps)

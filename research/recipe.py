@@ -19,6 +19,7 @@ import optax
 import research.methods
 from research.errors import UserError
 from research.method import Method, Model, Training
+from research.optimizer import SCHEDULES
 
 
 class Recipe(NamedTuple):
@@ -142,7 +143,7 @@ def training(recipe: Recipe) -> Training:
     choices = {
         "start": ("scratch", "point"),
         "keep": ("best", "last"),
-        "schedule": (None, "constant", "cosine", "step"),
+        "schedule": (None, *SCHEDULES),
     }
     for name, allowed in choices.items():
         if getattr(result, name) not in allowed:
