@@ -30,7 +30,7 @@ import optax
 from research.errors import UserError
 from research.method import Method, Model, Training, batch_metrics
 
-TRAINING = Training(start="point", learning_rate=20.0, schedule="cosine")
+TRAINING = Training(start="point", learning_rate=5.0, schedule="cosine", keep="last")
 
 
 class IvonState(NamedTuple):

@@ -57,8 +57,13 @@ def _linear_paths(apply: Callable, params: dict, images: jax.Array) -> set[str]:
             paths.update(_path(context.module, leaf) for leaf in ("kernel", "bias"))
         return next_call(*args, **kwargs)
 
+    def trace(*arguments):
+        return apply(*arguments)
+
     with nn.intercept_methods(note):
-        jax.eval_shape(apply, params, images)
+        # A function of its own: JAX would answer for one that it has traced before from memory,
+        # and the interceptor would see no layer.
+        jax.eval_shape(trace, params, images)
     return paths
 
 

@@ -1,5 +1,7 @@
 """The GGN and its three structures against brute force."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,15 +16,14 @@ KINDS = ("full", "kron", "diag")
 def _network(*layers, shape=(5, 3), seed=0):
     """(model, params, images), biases not zero."""
     model = chain.as_model(chain.Chain(layers))
-    keys = jax.random.split(jax.random.key(seed), 3)
-    images = jax.random.normal(keys[0], shape)
-    params = model.init(keys[1], images)
-    leaves, tree = jax.tree.flatten(params)
-    noise = [
-        0.7 * jax.random.normal(k, x.shape)
-        for k, x in zip(jax.random.split(keys[2], len(leaves)), leaves, strict=True)
-    ]
-    return model, jax.tree.unflatten(tree, noise), images
+    generator = np.random.default_rng(seed)
+    images = jnp.asarray(generator.normal(size=shape), jnp.float32)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), images)
+
+    def weights(leaf):
+        return jnp.asarray(0.7 * generator.normal(size=leaf.shape), jnp.float32)
+
+    return model, jax.tree.map(weights, shapes), images
 
 
 def _logits_of(model, params, images, layer):
@@ -39,12 +40,13 @@ def _logits_of(model, params, images, layer):
 def _brute_ggn(model, params, images, layer):
     """sum_n J_n^T (diag(p) - p p^T) J_n by whole Jacobians, float64 [P, P]."""
     logits, flat = _logits_of(model, params, images, layer)
-    jacobian = np.asarray(jax.jit(jax.jacrev(logits))(flat), np.float64)  # [B, K, P]
-    probs = np.asarray(jax.nn.softmax(logits(flat)), np.float64)
+    both = jax.jit(lambda w: (jax.jacrev(logits)(w), jax.nn.softmax(logits(w))))
+    jacobian, probs = (np.asarray(x, np.float64) for x in both(flat))  # [B, K, P], [B, K]
     hessians = np.eye(probs.shape[1]) * probs[:, None] - probs[:, :, None] * probs[:, None]
     return np.einsum("bkp,bkj,bjq->pq", jacobian, hessians, jacobian)
 
 
+@partial(jax.jit, static_argnums=(0, 1, 4))
 def _sums(kind, model, params, images, layer, present=None):
     present = jnp.ones(len(images)) if present is None else present
     a, g = ggn.factors(model, params, images, present, (layer,))[layer]
@@ -127,9 +129,14 @@ def test_the_diagonal_of_a_convolution_is_exact():
 def test_patches_times_the_matrix_is_the_convolution(padding, strides):
     layer = chain.Conv("conv", 4, (3, 2), strides, padding, "linear")
     model, params, images = _network(layer, chain.GlobalPool("average"), shape=(2, 7, 6, 3))
-    a = ggn.factors(model, params, images, jnp.ones(2), ("conv",))["conv"][0]  # [B, T, D]
-    found = jnp.mean(a @ ggn.to_matrix(params["conv"]), axis=1)
-    np.testing.assert_allclose(found, model.apply(params, images), atol=1e-5)
+
+    @jax.jit
+    def both(params, images):
+        a, _ = ggn.factors(model, params, images, jnp.ones(2), ("conv",))["conv"]  # [B, T, D]
+        found = jnp.mean(a @ ggn.to_matrix(params["conv"]), axis=1)
+        return found, model.apply(params, images)
+
+    np.testing.assert_allclose(*both(params, images), atol=1e-5)
 
 
 @pytest.mark.parametrize("layer", ["hidden", "predictions"])

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from research.posteriors.gaussian_softmax import bridge, probit, two_logits
+from research.posteriors import gaussian_softmax
 
+probit, bridge = jax.jit(gaussian_softmax.probit), jax.jit(gaussian_softmax.bridge)
 NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(201)
 
 
@@ -27,7 +28,7 @@ def test_probit_of_two_classes_is_close_to_the_integral(variance):
     assert np.abs(found - [_integral(m, variance) for m in means]).max() < 0.02
 
 
-@pytest.mark.parametrize("approximation", [probit, bridge])
+@pytest.mark.parametrize("approximation", [probit, bridge], ids=["probit", "bridge"])
 def test_only_differences_of_logits_count(approximation):
     """z and z + c(1, ..., 1) for any Gaussian c, correlated or not, are the same prediction."""
     generator = np.random.default_rng(0)
@@ -41,7 +42,7 @@ def test_only_differences_of_logits_count(approximation):
     np.testing.assert_allclose(first, second, atol=1e-4)
 
 
-@pytest.mark.parametrize("approximation", [probit, bridge])
+@pytest.mark.parametrize("approximation", [probit, bridge], ids=["probit", "bridge"])
 def test_without_variance_both_are_the_softmax_and_sure_logits_stay_finite(approximation):
     mean = jnp.array([[0.0, 1.0, -2.0], [200.0, -200.0, 0.0]])
     found = approximation(mean, jnp.zeros((2, 3, 3)))
@@ -49,7 +50,7 @@ def test_without_variance_both_are_the_softmax_and_sure_logits_stay_finite(appro
     assert np.isfinite(approximation(mean, 100.0 * jnp.broadcast_to(jnp.eye(3), (2, 3, 3)))).all()
 
 
-@pytest.mark.parametrize("approximation", [probit, bridge])
+@pytest.mark.parametrize("approximation", [probit, bridge], ids=["probit", "bridge"])
 def test_more_variance_is_less_sure(approximation):
     mean = jnp.array([[3.0, 0.0, -1.0]])
     surest = [
@@ -71,6 +72,10 @@ def test_bridge_is_the_mean_of_the_papers_dirichlet():
 
 
 def test_one_unit_is_the_second_of_two_logits():
-    np.testing.assert_array_equal(two_logits(jnp.array([[3.0]])), [[0.0, 3.0]])
-    np.testing.assert_array_equal(two_logits(jnp.array([[[4.0]]])), [[[0.0, 0.0], [0.0, 4.0]]])
-    np.testing.assert_array_equal(two_logits(jnp.array([[1.0, 2.0]])), [[1.0, 2.0]])
+    np.testing.assert_array_equal(gaussian_softmax.two_logits(jnp.array([[3.0]])), [[0.0, 3.0]])
+    np.testing.assert_array_equal(
+        gaussian_softmax.two_logits(jnp.array([[[4.0]]])), [[[0.0, 0.0], [0.0, 4.0]]]
+    )
+    np.testing.assert_array_equal(
+        gaussian_softmax.two_logits(jnp.array([[1.0, 2.0]])), [[1.0, 2.0]]
+    )
