@@ -12,9 +12,9 @@ Distance Awareness (SNGP). Two changes to a network:
    (Rahimi & Recht 2008) of its input h [F]:
 
     phi(h) = amplitude sqrt(2/D) cos(W h + b),   f_k = phi^T beta_k,   beta_k ~ N(0, I),
-    W ~ N(0, 1 / (F length_scale^2)),   b ~ U(0, 2 pi),
+    W ~ N(0, 1 / l^2),   b ~ U(0, 2 pi),
 
-   so that E[f_k(h) f_k(h')] = amplitude^2 exp(-|h - h'|^2 / (2 F length_scale^2)).
+   so that E[f_k(h) f_k(h')] = amplitude^2 exp(-|h - h'|^2 / (2 l^2)).
 
 Training finds the MAP: mean NLL + sum_k |beta_k|^2 / (2N). `finish` then makes one exact pass over
 the training split for the Laplace approximation, equation (9) of the paper:
@@ -24,6 +24,11 @@ the training split for the Laplace approximation, equation (9) of the paper:
 The paper averages the softmax over the logits' posterior by draws or a mean-field formula; here it
 is draws of beta, S = 10, which share one pass through the network. Until `finish`, a draw is the
 MAP: so are the looks at the validation split during training.
+
+The kernel sees distances, so features must be as long in training as in prediction. Dropout makes
+them longer (by 40 % on a VGG16, whose accuracy fell from 0.58 with dropout to 0.39 without): it is
+left off. There is no layer normalisation of h either, which would hide how far away an image is;
+instead the length scale is in units of |h| of the first training image in the initial network.
 """
 
 import math
@@ -120,7 +125,7 @@ def sngp(
         tx: the optimiser.
         num_train: N.
         num_features: D; the paper's 1024.
-        length_scale: of the RBF kernel, in units of the root mean square difference of a feature.
+        length_scale: l, as a multiple of |h| of the first training image in the initial network.
         amplitude: the prior's standard deviation of a logit.
         norm_bound: c, the largest singular value of a hidden layer's matrix; 2 bounds a 3x3
             convolution by 6, as in the authors' CIFAR runs.
@@ -138,7 +143,7 @@ def sngp(
     )
     last = model.layers[-1]
 
-    def run(params, features_to_logits, images, key=None):
+    def run(params, features_to_logits, images):
         """Logits of the model whose last layer is another function of its input."""
 
         def intercept(next_fun, inputs, kwargs, context):
@@ -147,7 +152,7 @@ def sngp(
             return features_to_logits(inputs[0].astype(jnp.float32))
 
         with nn.intercept_methods(intercept):
-            return model.apply(params, images, key)
+            return model.apply(params, images)
 
     def init(key, images, start=None):
         params_key, frequency_key, phase_key = jax.random.split(key, 3)
@@ -178,13 +183,15 @@ def sngp(
         beta = jnp.zeros((num_features, outputs))
         return SNGPState(params, beta, vectors, head, tx.init((params, beta)))
 
-    def logits_of(params, beta, head, images, key=None):
-        return run(params, lambda h: random_features(h, head, amplitude) @ beta, images, key)
+    def logits_of(params, beta, head, images):
+        return run(params, lambda h: random_features(h, head, amplitude) @ beta, images)
 
     def step(key, state, batch):
+        del key
+
         def loss(trained):
             params, beta = trained
-            logits = logits_of(params, beta, state.head, batch.images, key)
+            logits = logits_of(params, beta, state.head, batch.images)
             metrics = batch_metrics(logits, batch.labels)
             metrics["loss"] = metrics["nll"] + jnp.sum(jnp.square(beta)) / (2.0 * num_train)
             return metrics["loss"], metrics

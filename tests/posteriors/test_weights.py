@@ -50,17 +50,17 @@ def test_nested_modules_and_their_fan_in():
     class Block(nn.Module):
         @nn.compact
         def __call__(self, x):
-            return nn.Dense(2)(nn.Dense(4)(x))
+            return nn.Dense(2, name="second")(nn.Dense(4, name="first")(x))
 
     params = jax.jit(Net().init)(jax.random.key(0), jnp.ones((1, 3)))["params"]
     model = Model(None, None, ("block",), ("block",))
     uncertain, certain = split(params, model, "last", with_biases=True)
     assert not certain
-    paths = ("block/Dense_0/kernel", "block/Dense_0/bias", "block/Dense_1/bias")
+    paths = ("block/first/kernel", "block/first/bias", "block/second/bias")
     assert [fan_in(path, uncertain) for path in paths] == [3, 3, 4]
     np.testing.assert_array_equal(
-        join(uncertain, certain)["block"]["Dense_1"]["kernel"],
-        params["block"]["Dense_1"]["kernel"],
+        join(uncertain, certain)["block"]["second"]["kernel"],
+        params["block"]["second"]["kernel"],
     )
 
 
