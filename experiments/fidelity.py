@@ -44,6 +44,7 @@ DEFAULT = """
     point, mc_dropout, ensemble(point), ensemble(point, num_members=20),
     bayes_by_backprop(estimator=shared), bayes_by_backprop(estimator=local),
     bayes_by_backprop(estimator=flipout), ensemble(bayes_by_backprop), ivon, ensemble(ivon),
+    ivon(h0=0.1, beta2=0.999, learning_rate=10, epochs=10),
     swag, ensemble(swag), laplace(structure=last_kron), laplace(structure=last_full),
     laplace(structure=kron), laplace(structure=diag),
     sgmcmc(kernel=sgld, cycles=0, learning_rate=5, epochs=10),
@@ -59,7 +60,7 @@ class Config:
     methods: str = ""
     """recipes, such as swag,ensemble(point); left out: every method"""
     preset: Literal["quick", "full"] = "quick"
-    """quick: a minute or two; full: longer chains and training, more draws"""
+    """quick: some three minutes; full: longer chains and training, more draws"""
     seeds: int = 1
     """trainings of each method; the mean and the spread are printed"""
     out: Path = Path("runs/fidelity")

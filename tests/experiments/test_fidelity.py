@@ -93,11 +93,11 @@ def test_nuts_gives_the_predictive_of_quadrature():
 
 
 def test_the_command_writes_rows_and_a_picture(small, monkeypatch, capsys, tmp_path):
-    methods = "point,ensemble(swag,num_members=2)"
+    methods = "ensemble(swag,num_members=2)"
     run(monkeypatch, "--methods", methods, "--seeds", 2, "--out", tmp_path)
     result = json.loads((tmp_path / "result.json").read_text())
     names = [row["method"] for row in result["rows"]]
-    assert names == [fidelity.NUTS, "point", "ensemble(swag, num_members=2)"]
+    assert names == [fidelity.NUTS, "ensemble(swag, num_members=2)"]
     assert result["rows"][0]["total_variation"] == 0
     for row in result["rows"][1:]:
         assert 0 < row["total_variation"] < 0.8

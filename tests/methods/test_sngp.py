@@ -12,7 +12,7 @@ from research.method import Batch, predict
 from research.methods.sngp import Head, random_features, sngp, spectral_normalise
 from research.models import chain
 
-FEATURES, CLASSES = 24, 3
+FEATURES, CLASSES, AMPLITUDE = 24, 3, 2.0
 
 
 def _norm(kernel):
@@ -91,7 +91,14 @@ def fitted(split):
         chain.Dense("predictions", CLASSES),
     )
     model = chain.as_model(chain.Chain(layers))
-    method = sngp(model, optax.adam(0.05), len(split.labels), FEATURES, norm_bound=1.5)
+    method = sngp(
+        model,
+        optax.adam(0.05),
+        num_train=len(split.labels),
+        num_features=FEATURES,
+        amplitude=AMPLITUDE,
+        norm_bound=1.5,
+    )
     method = method._replace(num_draws=4000)
     batch = Batch(*map(jnp.asarray, split[:2]))
     state = method.init(jax.random.key(0), batch.images[:1])
@@ -106,7 +113,7 @@ def _features(state, points):
     hidden = {name: np.asarray(leaf, np.float64) for name, leaf in state.params["hidden"].items()}
     h = np.maximum(points @ hidden["kernel"] + hidden["bias"], 0)
     angles = h @ np.asarray(state.head.frequencies, np.float64) + np.asarray(state.head.phases)
-    return np.sqrt(2 / FEATURES) * np.cos(angles)
+    return AMPLITUDE * np.sqrt(2 / FEATURES) * np.cos(angles)
 
 
 def test_training_keeps_the_bound_and_the_random_features(fitted):
@@ -179,7 +186,7 @@ def test_farther_from_the_data_is_less_sure(fitted, split):
 def test_the_posterior_of_one_logit_of_two_classes(split):
     """A network with one output z has the logits (0, z): p (1 - p) is that of class 1."""
     layers = (chain.Dense("predictions", 1), chain.BinaryLogit())
-    method = sngp(chain.as_model(chain.Chain(layers)), optax.sgd(0.1), 60, FEATURES)
+    method = sngp(chain.as_model(chain.Chain(layers)), optax.sgd(0.1), 60, FEATURES, amplitude=1.0)
     state = method.init(jax.random.key(0), jnp.asarray(split.images[:1]))
     beta = jax.random.normal(jax.random.key(2), state.beta.shape)
     state = method.finish(None, state._replace(beta=beta), _dataset(split))
