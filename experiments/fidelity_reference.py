@@ -13,12 +13,13 @@ sample size are those of the predictive probabilities. Sampler and diagnostics a
 
 from typing import NamedTuple
 
+import blackjax
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from blackjax.diagnostics import effective_sample_size, potential_scale_reduction
 
-from research.errors import UserError
 from research.method import Batch, Model
 
 
@@ -53,18 +54,7 @@ def nuts(
         batch: all of the training data.
         grid: [G, ...], where to predict.
         length: of the chains.
-
-    Raises:
-        UserError: blackjax is not installed.
     """
-    try:
-        import blackjax
-        from blackjax.diagnostics import effective_sample_size, potential_scale_reduction
-    except ImportError as error:
-        raise UserError(
-            "experiments.fidelity: NUTS comes from the package blackjax, which is not installed; "
-            "install what tests/requirements.txt names"
-        ) from error
 
     def log_posterior(params):
         square = optax.tree_utils.tree_norm(params, squared=True)

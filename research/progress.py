@@ -112,7 +112,9 @@ class Progress:
                 file=sys.stderr,
             )
 
-        if summary.get("disagreement", 1.0) < COLLAPSED and not self._has_warned:
+        # Draws may agree for other reasons, such as a posterior that `finish` has yet to compute.
+        collapsed = summary.get("disagreement", 1.0) < COLLAPSED and "sigma_over_mu" in summary
+        if collapsed and not self._has_warned:
             self._has_warned = True
             print(
                 f"warning: at step {step} all draws say the same (disagreement "

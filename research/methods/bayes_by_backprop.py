@@ -8,10 +8,11 @@ The file puts together what `posteriors/` holds: which weights are uncertain, a 
 gets into a step. Weight decay is left to the certain weights: uncertain ones have a prior.
 Dropout is off: the weights' own noise takes its place.
 
-The defaults train a VGG16 on few images, from trained weights and from scratch: the prior is
-centred on the start, and not much wider than the first posterior. Where weights far outnumber
-images, a prior around 0 at β = 1 can outweigh the data: the posterior then falls back onto the
-prior and predicts nothing. A lower `beta`, or `bayes=head`, is the way out.
+The defaults are for going on from a trained network: the prior is centred on it and so narrow that
+the noise stays bearable even where the posterior falls back onto the prior. From scratch that pull
+towards random weights slows training down; `prior_sigma=1` then learns as fast as `point`. Where
+weights far outnumber images, a prior around 0 at β = 1 can outweigh the data, and the network
+predicts nothing: a lower `beta` or `bayes=head` is the way out.
 """
 
 import math
@@ -90,7 +91,7 @@ def _medians(posterior: MeanField) -> dict[str, jax.Array]:
 
     mean, deviation = some(posterior.mean), jax.nn.softplus(some(posterior.rho))
     ratio = deviation / jnp.maximum(jnp.abs(mean), jnp.finfo(mean.dtype).tiny)
-    return {"sigma": jnp.median(deviation), "sigma_over_weight": jnp.median(ratio)}
+    return {"sigma": jnp.median(deviation), "sigma_over_mu": jnp.median(ratio)}
 
 
 def bayes_by_backprop(

@@ -34,7 +34,7 @@ def sigma(posterior: MeanField) -> Leaves:
 
 
 def units(weights: Leaves, relative_to: str) -> Leaves:
-    """What a standard deviation is measured in, broadcast to each weight's shape.
+    """What a standard deviation is measured in: a number for each path, or one for each weight.
 
     Args:
         weights: by path.
@@ -45,10 +45,10 @@ def units(weights: Leaves, relative_to: str) -> Leaves:
 
     def unit(path, weight):
         if relative_to == "none":
-            return jnp.ones_like(weight)
-        per_input = fan_in(path, weights) ** -0.5
+            return jnp.float32(1.0)
+        per_input = jnp.float32(fan_in(path, weights) ** -0.5)
         if relative_to == "fan_in":
-            return jnp.full_like(weight, per_input)
+            return per_input
         return jnp.maximum(jnp.abs(weight), SMALLEST_WEIGHT * per_input)
 
     return {path: unit(path, weight) for path, weight in weights.items()}
@@ -62,12 +62,14 @@ def around(weights: Leaves, initial_sigma: float, relative_to: str) -> MeanField
         initial_sigma: above 0.
         relative_to: see `units`.
     """
-    scale = units(weights, relative_to)
+
+    def rho(weight, unit):
+        wanted = softplus_inverse(initial_sigma * unit)
+        return jnp.broadcast_to(wanted, weight.shape).astype(weight.dtype)
+
     # The means are a copy: a step that gives its state away must not take the start with it.
-    return MeanField(
-        jax.tree.map(jnp.array, weights),
-        jax.tree.map(lambda unit: softplus_inverse(initial_sigma * unit), scale),
-    )
+    means = jax.tree.map(jnp.array, weights)
+    return MeanField(means, jax.tree.map(rho, means, units(weights, relative_to)))
 
 
 def perturbations(key: jax.Array, posterior: MeanField, paths: tuple[str, ...]) -> Leaves:

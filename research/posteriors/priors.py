@@ -35,7 +35,7 @@ def gaussian(scale: Leaves, centre: Leaves | None = None) -> Prior:
     KL = Σ log(s/σ) + (σ² + (μ - c)²) / (2 s²) - 1/2.
 
     Args:
-        scale: standard deviations s by path, of a shape that broadcasts to the weights'.
+        scale: standard deviations s by path, each a number or of the weights' shape.
         centre: means c by path, such as trained weights; None: 0.
     """
 
@@ -43,8 +43,8 @@ def gaussian(scale: Leaves, centre: Leaves | None = None) -> Prior:
         del draw
 
         def one(mean, deviation, s):
-            ratio = deviation / s
-            return 0.5 * (jnp.square(ratio) + jnp.square(mean / s) - 1) - jnp.log(ratio)
+            spread = (jnp.square(deviation) + jnp.square(mean)) / (2 * jnp.square(s))
+            return spread - jnp.log(deviation) + jnp.log(s) - 0.5
 
         return _total(one, _centred(posterior, centre), sigma(posterior), scale)
 

@@ -119,8 +119,8 @@ def test_training_starts_from_given_weights_and_is_pulled_back_to_them():
 def test_pitfall_b3_a_collapsed_posterior_shows_in_the_summary():
     wide, narrow = (_method(initial_sigma=value) for value in (0.5, 1e-6))
     seen = [jit(method.summary)(_start(method)) for method in (wide, narrow)]
-    assert seen[0]["sigma_over_weight"] > 0.1
-    assert seen[1]["sigma_over_weight"] < 1e-5
+    assert seen[0]["sigma_over_mu"] > 0.1
+    assert seen[1]["sigma_over_mu"] < 1e-5
     np.testing.assert_allclose(seen[0]["sigma"], 0.5 / 2, rtol=1e-4)  # 15 of 27 have fan-in 4
 
 
