@@ -9,6 +9,8 @@ import pytest
 os.environ.setdefault("MPLBACKEND", "Agg")
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# Tests compile much and compute little.
+jax.config.update("jax_disable_most_optimizations", True)
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 

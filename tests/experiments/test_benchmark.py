@@ -102,7 +102,9 @@ def test_seeds_differ_and_recipes_of_a_seed_share_the_point_network(out):
             for name in ("point", "mc_dropout_num_samples=3")
         )
         np.testing.assert_array_equal(point["labels"], dropout["labels"])
-        assert dropout["seconds"] == dropout["point_seconds"] == point["seconds"]
+        assert dropout["point_seconds"] == point["seconds"]
+        # Nothing is trained further; what is added is the time of a `finish` that does nothing.
+        assert dropout["seconds"] == pytest.approx(float(point["seconds"]), rel=0.01)
         assert point["worse"].shape == (2, 8, 5, 5, 10)
         assert point["test"].shape == (2, 8, 10)
         assert point["outside"].shape[::2] == (2, 10)
@@ -119,7 +121,8 @@ def test_costs(rows):
     assert cost["point", "forward_passes"] == pytest.approx(1, abs=0.01)
     assert cost["mc_dropout", "draws"] == 3
     assert 1 < cost["mc_dropout", "forward_passes"] < 3  # the convolutions run once
-    assert cost["mc_dropout", "training_time"] == 1  # of the point network it starts from
+    # That of the point network, which it starts from.
+    assert cost["mc_dropout", "training_time"] == pytest.approx(1, rel=0.01)
     assert cost["mc_dropout", "step_megabytes"] is None
 
 
