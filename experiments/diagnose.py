@@ -114,9 +114,9 @@ def fit_methods(
     for name, recipe in recipes.items():
         fitted[name] = fit(recipe, model, dataset, options, key, directory, mesh, params)
         params = fitted["point"].state.params
-    if model.layers:
-        save_weights(directory.parent / "weights.safetensors", params)
     took, is_trained = fitted["point"], fitted["point"].steps > 0
+    if is_trained:
+        save_weights(directory.parent / "weights.safetensors", params)
     return fitted, {
         "what": config.train,
         "steps": took.steps,

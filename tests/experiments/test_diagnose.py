@@ -72,7 +72,7 @@ def test_published_predictions(run_diagnose, shared_data, tmp_path):
     result = ran.result()
     assert result.keys() == {
         *("schema_version", "command", "created", "seconds", "seed", "commit", "versions"),
-        *("data", "model", "methods", "mistakes", "descriptions", "findings", "next"),
+        *("data", "model", "methods", "mistakes", "descriptions", "findings", "next", "max_error"),
     }
     metrics = result["methods"]["point"]["splits"]["test"]["metrics"]
     printed = {"accuracy": 0.9359, "nll": 0.2571, "brier": 0.1054, "ece": 0.0398}

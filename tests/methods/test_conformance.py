@@ -152,6 +152,8 @@ class TestEveryMethod:
         _assert_equal(state, trained.state)
 
     def test_eight_devices_equal_one(self, name):
+        if name.startswith("temperature("):
+            pytest.skip("its step is that of the method inside, which is tested")
         method, mesh = _build(name, optax.sgd(0.05)), data_mesh()
         assert mesh.size == 8
         batch = _batch(method)
@@ -164,29 +166,21 @@ class TestEveryMethod:
 
 
 @pytest.mark.parametrize("name", BASES)
-def test_two_classes_and_batches_of_one(name):
-    method, dataset = _build(name, model=_model(2)), _blobs(2)
-    batch = _batch(method, dataset, size=1)
-    state = jax.jit(method.init)(jax.random.key(0), batch.images[:1])
-    state, losses = _steps(jax.jit(method.step), state, batch, 0, 2)
-    assert np.isfinite(losses).all()
-    images = dataset.test.images
-    log_probs = predict_split(method, jax.random.key(3), state, images[:1], 1)
-    assert log_probs.shape == (method.num_draws, 1, 2)
-    np.testing.assert_allclose(np.exp(log_probs).sum(-1), 1, atol=1e-5)
-
-
-@pytest.mark.parametrize("name", BASES)
-def test_bfloat16_compute_keeps_float32_states_and_results(name):
-    method = _build(name, model=_model(dtype=jnp.bfloat16))
-    batch = _batch(method)
+def test_bfloat16_two_classes_and_batches_of_one(name):
+    """Computing in bfloat16 keeps states and results in float32; small numbers of things work."""
+    method, dataset = _build(name, model=_model(2, jnp.bfloat16)), _blobs(2)
+    batch = _batch(method, dataset)
     state = jax.jit(method.init)(jax.random.key(0), batch.images[:1])
     assert all(leaf.dtype != jnp.bfloat16 for leaf in jax.tree.leaves(state))
-    after, losses = _steps(jax.jit(method.step), state, batch, 0, STEPS)
+    step = jax.jit(method.step)
+    after, losses = _steps(step, state, batch, 0, STEPS)
     assert _form(after) == _form(state)
     assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:5])
-    log_probs = predict_split(method, jax.random.key(3), after, DATASET.test.images, 64)
+    after, losses = _steps(step, after, _batch(method, dataset, size=1), 0, 2)
+    assert np.isfinite(losses).all()
+    log_probs = predict_split(method, jax.random.key(3), after, dataset.test.images[:1], 1)
     assert log_probs.dtype == np.float32
+    assert log_probs.shape == (method.num_draws, 1, 2)
     np.testing.assert_allclose(np.exp(log_probs).sum(-1), 1, atol=1e-5)
 
 
