@@ -25,7 +25,7 @@ from tqdm import tqdm
 from experiments import cli
 from research.errors import UserError
 from research.files import write_json
-from research.mesh import data_mesh
+from research.mesh import check_batch_size, data_mesh
 from research.method import Batch, Method, Model
 from research.models import chain, convolution
 from research.models.preprocess import PREPROCESS
@@ -227,11 +227,12 @@ def main(config: Config) -> None:
     """Measures and prints.
 
     Raises:
-        UserError: a number is not above 0.
+        UserError: a number is not above 0, or the devices cannot share a batch.
     """
     for name in ("width", "units", "batch_size", "draws", "members", "repeats"):
         if not getattr(config, name) > 0:
             raise UserError(f"--{name} {getattr(config, name)}: give a number above 0")
+    check_batch_size(config.batch_size, data_mesh())
     pixels = jax.random.randint(jax.random.key(0), (config.batch_size, 32, 32, 3), 0, 256)
     photos = pixels.astype(jnp.uint8)
     digits = jax.random.uniform(jax.random.key(1), (config.batch_size, 784))
