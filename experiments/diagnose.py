@@ -29,6 +29,7 @@ from research.data.dataset import Dataset, Split
 from research.data.load import load
 from research.data.predictions import read_predictions
 from research.errors import UserError
+from research.features import identify
 from research.fit import Fitted, Options, fit
 from research.judge import judge_calibrated, judge_fitted, judge_predictions
 from research.mesh import check_batch_size, data_mesh
@@ -98,6 +99,8 @@ def fit_methods(
     if config.init:
         like = jax.eval_shape(model.init, jax.random.key(0), dataset.test.images[np.arange(1)])
         params = read_weights(config.init, like, "--init")
+    if params is not None:  # a method that started from other weights is not resumed
+        dataset = dataset._replace(fingerprint=identify("start", params, dataset))
     recipes = {"point": Recipe("point")}
     if classifier.has_dropout:
         recipes["mc_dropout"] = parse(f"mc_dropout(num_samples={config.dropout_samples})")[0]
@@ -172,6 +175,7 @@ def main(config: Config) -> None:
             data, model = describe_data(dataset), describe_model(classifier, training)
             splits, classes = dataset.splits, dataset.classes
         labels = {name: split.labels for name, split in splits.items()}
+        names = tuple(name for name in names if name not in judged)  # a temperature always is
         judged |= judge_calibrated(judged["point"], names, labels, config.seed)
         result = write_report(
             directory,

@@ -33,6 +33,7 @@ from research.models.vgg import VGG16
 from research.predict import predictor
 from research.recipe import Given, build, parse
 from research.run_folder import commit, versions
+from research.train import initialise
 
 ESTIMATORS = {
     name: f"bayes_by_backprop(estimator={name},prior=gaussian)"
@@ -136,18 +137,11 @@ def make(recipe: str, model: Model) -> Method:
     return build(parse(recipe)[0], given)
 
 
-def initialise(method: Method, images: jax.Array):
-    """A state; drawing numbers compiles slowly on a CPU, hence without XLA's optimisations."""
-    is_cpu = jax.default_backend() == "cpu"
-    options = {"xla_backend_optimization_level": 0} if is_cpu else None
-    return jax.jit(method.init, compiler_options=options)(jax.random.key(0), images[:1])
-
-
 def stepper(method: Method, images: jax.Array) -> Callable[[], object]:
     """A training step, again and again on one batch; buffers are donated as in training."""
     repeated = jnp.tile(images, (method.members, *(1,) * (images.ndim - 1)))
     batch = Batch(repeated, jnp.zeros(len(repeated), jnp.int32))
-    held = [initialise(method, images)]
+    held = [initialise(method, jax.random.key(0), images[:1])]
     step = jax.jit(method.step, donate_argnums=1)
 
     def run():
@@ -189,7 +183,7 @@ def prediction_rows(config: Config, name: str, model: Model, images, bar) -> lis
     def whole_split(recipe):
         method = make(recipe, model)
         predict = predictor(method, jax.random.key(0), config.batch_size, data_mesh())
-        state = initialise(method, images)
+        state = initialise(method, jax.random.key(0), images[:1])
         predict(state, several)  # compiles
         return lambda: predict(state, several)
 

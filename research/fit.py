@@ -101,7 +101,8 @@ def _train(recipe, model, dataset, options, key, directory, mesh, params) -> _Tr
         trained = _train(first, model, dataset, options, key, directory, mesh, params)
         start = trained.state.params
     if num_steps == 0:
-        state = place(initialise(method, key, dataset, start), method.members, mesh)
+        image = dataset.train.images[np.arange(1)]
+        state = place(initialise(method, key, image, start), method.members, mesh)
         return _Trained(method, state, 0, 0, 0, 0.0)
     folder = directory / folder_name(recipe)
     folder.mkdir(parents=True, exist_ok=True)

@@ -163,7 +163,11 @@ def train(
     init_key, order_key, step_key, predict_key = jax.random.split(key, 4)
     take_step = _compile_step(method, dataset, settings, step_key, mesh)
     predict = predictor(method, predict_key, settings.batch_size, mesh, VALID_DRAWS)
-    position = _start(initialise(method, init_key, dataset, start), method.members, mesh)
+    position = _start(
+        initialise(method, init_key, dataset.train.images[np.arange(1)], start),
+        method.members,
+        mesh,
+    )
     summarise = jax.jit(method.summary)
 
     with (
@@ -239,20 +243,20 @@ def _check_same_data(directory: Path, dataset: Dataset) -> None:
     write_whole(path, lambda part: part.write_text(dataset.fingerprint))
 
 
-def initialise(method: Method, key: jax.Array, dataset: Dataset, start: Any = None):
+def initialise(method: Method, key: jax.Array, images: jax.Array, start: Any = None):
     """The state before the first step.
 
     Args:
         method: whose state.
         key: decides what is drawn.
-        dataset: the first training image gives the shapes.
+        images: [1, ...], for the shapes.
         start: parameters to start from; None: afresh.
     """
     # Drawing numbers compiles slowly on a CPU: 10 s for VGG16, 2 s without XLA's optimisations.
     is_cpu = jax.default_backend() == "cpu"
     options = {"xla_backend_optimization_level": 0} if is_cpu else None
     init = jax.jit(method.init, compiler_options=options)
-    return init(key, dataset.train.images[np.arange(1)], start)
+    return init(key, images, start)
 
 
 def _start(state, members: int, mesh: Mesh) -> Position:
