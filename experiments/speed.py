@@ -39,7 +39,7 @@ ESTIMATORS = {
     name: f"bayes_by_backprop(estimator={name},prior=gaussian)"
     for name in ("shared", "local", "flipout")
 }
-PREDICTED = 8  # batches that S draws are applied to
+SPLITS = {"MLP": 10_000, "VGG16": 1_024}  # images that S draws are applied to: MNIST's test split
 
 
 @dataclass(frozen=True)
@@ -177,8 +177,8 @@ def training_rows(config: Config, name: str, model: Model, images, targets, bar)
 
 
 def prediction_rows(config: Config, name: str, model: Model, images, bar) -> list[Row]:
-    """S draws against S forward passes of the point network, over several batches."""
-    several = np.tile(np.asarray(images), (PREDICTED, *(1,) * (images.ndim - 1)))
+    """S draws against S forward passes of the point network, over a whole split."""
+    several = np.resize(images, (SPLITS[name], *images.shape[1:]))
 
     def whole_split(recipe):
         method = make(recipe, model)
@@ -189,7 +189,7 @@ def prediction_rows(config: Config, name: str, model: Model, images, bar) -> lis
 
     plain = f"{name}: forward"
     drawn = whole_split(f"bayes_by_backprop(prior=gaussian,num_samples={config.draws})")
-    told = f"{name}: {config.draws} draws, a draw"
+    told = f"{name}: {config.draws} draws over {SPLITS[name]:,} images, a draw"
     comparison = Comparison(told, drawn, plain, 1.1, config.draws)
     return compare({plain: whole_split("point")}, [comparison], config.repeats, bar)
 

@@ -45,5 +45,8 @@ if [ ! -x "$venv/bin/python" ] || [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]
 fi
 
 if [ "$1" = pytest ]; then cd "$root"; fi # pytest reads pyproject.toml there; experiments keep your paths
+# XLA takes its buffers afresh from malloc at every step. In huge pages that costs a CPU far fewer page
+# faults: a Bayes-by-Backprop step of a 784-1200-1200-10 network fell from 4.2 to 3.0 plain steps.
+export GLIBC_TUNABLES=${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}
 export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
 exec "$venv/bin/python" -m "$@"

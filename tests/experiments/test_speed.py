@@ -53,7 +53,7 @@ def test_every_step_that_is_measured_runs():
     rows += speed.prediction_rows(config, "MLP", speed.mlp(8), images, bar)
     assert [row.name for row in rows] == [
         *("MLP: shared", "MLP: local", "MLP: flipout"),
-        *("MLP: ensemble of 2, a member", "MLP: 2 draws, a draw"),
+        *("MLP: ensemble of 2, a member", "MLP: 2 draws over 10,000 images, a draw"),
     ]
     assert all(row.ratio > 0 for row in rows)
 
