@@ -31,11 +31,6 @@ def smooth(labels: jax.Array, num_classes: int, smoothing: float) -> jax.Array:
     return (1.0 - smoothing) * jax.nn.one_hot(labels, num_classes) + smoothing / num_classes
 
 
-def cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
-    """-sum_k t_k log p_k of each example: [B], nats. `logits` and `targets` are [B, K]."""
-    return -jnp.sum(targets * jax.nn.log_softmax(logits), axis=-1)
-
-
 def focal(logits: jax.Array, targets: jax.Array, gamma: float) -> jax.Array:
     """The focal loss of each example: an example that is right already counts less.
 

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from research.likelihood import CATEGORICAL, Likelihood
+
 
 class Batch(NamedTuple):
     """What a training step sees."""
@@ -33,6 +35,7 @@ class Model(NamedTuple):
     apply: Callable[..., jax.Array]  # (params, images, key=None) -> logits [B, K]; None: no dropout
     layers: tuple[str, ...] = ()
     head: tuple[str, ...] = ()
+    likelihood: Likelihood = CATEGORICAL  # what the outputs mean
 
 
 class Training(NamedTuple):
@@ -101,21 +104,3 @@ def predict(method: Method, key: jax.Array, state: Any, images: jax.Array) -> ja
 
     indices = jnp.arange(method.num_draws)
     return jax.vmap(one)(indices) if method.together else jax.lax.map(one, indices)
-
-
-def batch_metrics(logits: jax.Array, labels: jax.Array) -> dict[str, jax.Array]:
-    """What every step reports of its batch.
-
-    Args:
-        logits: [B, K].
-        labels: [B] int.
-
-    Returns:
-        `nll` (nats), `accuracy` and `confidence` (both 0 to 1), each a float32 scalar.
-    """
-    log_probs = jax.nn.log_softmax(logits)  # [B, K]
-    return {
-        "nll": -jnp.mean(jnp.take_along_axis(log_probs, labels[:, None], axis=-1)),
-        "accuracy": jnp.mean(jnp.argmax(logits, axis=-1) == labels),
-        "confidence": jnp.mean(jnp.exp(jnp.max(log_probs, axis=-1))),
-    }

@@ -9,7 +9,6 @@ import contextlib
 import math
 import signal
 import sys
-import threading
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +25,7 @@ from research.data.batches import training_batches
 from research.data.dataset import Dataset
 from research.errors import UserError
 from research.files import write_whole
+from research.interrupt import stop_signals
 from research.mesh import check_batch_size, place, replicate, shard
 from research.method import Batch, Method
 from research.metrics.predictive import disagreement, scores
@@ -96,31 +96,6 @@ def _compile_step(method, dataset: Dataset, settings: Settings, key: jax.Array, 
     )
 
 
-@contextlib.contextmanager
-def _stop_signals():
-    """Yields a list that holds the signal's number after SIGTERM or SIGINT; a second one kills."""
-    received: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield received
-        return
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    before = {number: signal.getsignal(number) for number in numbers}
-
-    def note(number, frame):
-        del frame
-        received.append(number)
-        for each, handler in before.items():
-            signal.signal(each, handler)
-
-    for number in numbers:
-        signal.signal(number, note)
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def train(
     method: Method,
     dataset: Dataset,
@@ -172,7 +147,7 @@ def train(
 
     with (
         contextlib.closing(checkpoint.open_checkpoints(directory / "checkpoints")) as checkpoints,
-        _stop_signals() as signals,
+        stop_signals() as signals,
     ):
         step = 0
         if (restored := checkpoint.restore(checkpoints, position)) is not None:

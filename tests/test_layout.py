@@ -13,10 +13,10 @@ TOP = {"research", "experiments", "tests", "launch", "requirements.txt", "README
 TOP |= {"pyproject.toml", "LICENSE"}
 # A module imports its own floor and those below it, never one above.
 FLOORS = [
-    {"errors", "files", "method"},
+    {"errors", "files", "interrupt", "likelihood", "method"},
     {"models", "posteriors", "losses"},
     {"methods", "calibrators", "metrics", "data", "mesh", "optimizer", "predict"},
-    {"recipe", "calibrate", "run_folder", "checkpoint", "progress", "features", "train"},
+    {"recipe", "calibrate", "run_folder", "checkpoint", "progress", "features", "train", "sweep"},
     {"classifier", "fit"},
     {"judge"},
     {"report"},

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import optax
 
 from research.errors import UserError
-from research.method import Method, Model, Training, batch_metrics
+from research.method import Method, Model, Training
 from research.posteriors import mean_field, priors
 from research.posteriors.estimators import ESTIMATORS
 from research.posteriors.mean_field import MeanField
@@ -78,6 +78,8 @@ def _check(options: dict) -> None:
             _refuse(name, options[name], f"choose from {', '.join(map(str, choices))}")
     for name, (is_right, told) in NUMBERS.items():
         value = options[name]
+        if isinstance(value, jax.Array):  # one of a sweep's, unknown while tracing
+            continue
         if isinstance(value, bool) or not isinstance(value, int | float) or not is_right(value):
             _refuse(name, value, f"give {told}")
 
@@ -180,7 +182,7 @@ def bayes_by_backprop(
         logits, draw = ESTIMATORS[estimator](
             model.apply, posterior, certain, batch.images, pass_key
         )
-        metrics = batch_metrics(logits, batch.labels)
+        metrics = model.likelihood.metrics(logits, batch.labels)
         p = the_prior(posterior, centre)
         if p.needs_draw and draw is None:
             draw = mean_field.sample(draw_key, posterior)
@@ -216,7 +218,7 @@ def bayes_by_backprop(
         return join(weights, state.certain)
 
     def apply(params, images):
-        return jax.nn.log_softmax(model.apply(params, images))  # [B, K]
+        return model.likelihood.predictive(model.apply(params, images))  # [B, K]
 
     def summary(state):
         return _medians(state.posterior)

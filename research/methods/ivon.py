@@ -28,7 +28,7 @@ import numpy as np
 import optax
 
 from research.errors import UserError
-from research.method import Method, Model, Training, batch_metrics
+from research.method import Method, Model, Training
 
 TRAINING = Training(start="point", learning_rate=5.0, schedule="cosine", keep="last")
 
@@ -184,7 +184,8 @@ def ivon(
         noise = optax.tree.random_like(noise_key, state.mean)
 
         def loss(params):
-            metrics = batch_metrics(model.apply(params, batch.images, dropout_key), batch.labels)
+            outputs = model.apply(params, batch.images, dropout_key)
+            metrics = model.likelihood.metrics(outputs, batch.labels)
             return metrics["nll"], metrics
 
         weights = draw_weights(noise, state, num_train, weight_decay)
@@ -199,7 +200,7 @@ def ivon(
         return draw_weights(noise, state, num_train, weight_decay)
 
     def apply(params, images):
-        return jax.nn.log_softmax(model.apply(params, images))  # [B, K]
+        return model.likelihood.predictive(model.apply(params, images))  # [B, K]
 
     def summary(state):
         ratios = jax.tree.map(

@@ -38,6 +38,6 @@ def mc_dropout(model: Model, tx: optax.GradientTransformation, num_samples: int 
             # The key is not mapped over, so every example meets the same mask.
             return model.apply(params, image[None], key)[0]
 
-        return jax.nn.log_softmax(jax.vmap(one_example)(images))  # [B, K]
+        return model.likelihood.predictive(jax.vmap(one_example)(images))  # [B, K]
 
     return Method(base.init, base.step, draw, apply, num_draws=num_samples, together=True)

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import optax
 
 from research.errors import UserError
-from research.losses import Mixed, cross_entropy, focal, mixup, smooth
-from research.method import Method, Model, Training, batch_metrics
+from research.losses import Mixed, focal, mixup, smooth
+from research.method import Method, Model, Training
 
 TRAINING = Training()
 
@@ -77,13 +77,12 @@ def point(
 
         def loss(params):
             logits = model.apply(params, images, key)
-            targets = both(lambda labels: smooth(labels, logits.shape[-1], label_smoothing))
-            if focal_gamma:
-                losses = focal(logits, targets, focal_gamma)
+            metrics = both(model.likelihood.metrics, logits)
+            if label_smoothing or focal_gamma:
+                targets = both(lambda labels: smooth(labels, logits.shape[-1], label_smoothing))
+                metrics["loss"] = jnp.mean(focal(logits, targets, focal_gamma))
             else:
-                losses = cross_entropy(logits, targets)
-            metrics = both(batch_metrics, logits)
-            metrics["loss"] = jnp.mean(losses)
+                metrics["loss"] = metrics["nll"]
             return metrics["loss"], metrics
 
         gradients, metrics = jax.grad(loss, has_aux=True)(state.params)
@@ -95,6 +94,6 @@ def point(
         return state.params
 
     def apply(params, images):
-        return jax.nn.log_softmax(model.apply(params, images))  # [B, K]
+        return model.likelihood.predictive(model.apply(params, images))  # [B, K]
 
     return Method(init, step, draw, apply)

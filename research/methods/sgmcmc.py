@@ -27,7 +27,7 @@ import numpy as np
 import optax
 
 from research.errors import UserError
-from research.method import Method, Model, Training, batch_metrics
+from research.method import Method, Model, Training
 
 TRAINING = Training(start="point", learning_rate=50.0, schedule="constant", keep="last")
 KERNELS = ("sgld", "sghmc")
@@ -205,7 +205,8 @@ def sgmcmc(
         dropout_key, noise_key = jax.random.split(key)
 
         def energy(params):
-            metrics = batch_metrics(model.apply(params, batch.images, dropout_key), batch.labels)
+            outputs = model.apply(params, batch.images, dropout_key)
+            metrics = model.likelihood.metrics(outputs, batch.labels)
             metrics["loss"] = metrics["nll"] + prior_energy(params, prior_precision) / num_train
             return metrics["loss"], metrics
 
@@ -240,7 +241,7 @@ def sgmcmc(
         )
 
     def apply(params, images):
-        return jax.nn.log_softmax(model.apply(params, images))  # [B, K]
+        return model.likelihood.predictive(model.apply(params, images))  # [B, K]
 
     def summary(state):
         return {"samples": jnp.minimum(state.kept, num_samples)}

@@ -41,7 +41,8 @@ import numpy as np
 import optax
 
 from research.errors import UserError
-from research.method import Method, Model, Training, batch_metrics
+from research.likelihood import batch_metrics
+from research.method import Method, Model, Training
 
 TRAINING = Training()
 FINISH_BATCH = 64

@@ -7,9 +7,10 @@ import optax
 import pytest
 
 from research.errors import UserError
+from research.likelihood import batch_metrics
 from research.losses import mixup
 from research.mesh import data_mesh, shard
-from research.method import Batch, batch_metrics
+from research.method import Batch
 from research.methods.point import point
 from research.models import chain
 from research.models.preprocess import PREPROCESS

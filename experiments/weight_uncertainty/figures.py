@@ -1,0 +1,174 @@
+"""The paper's figures, drawn from the parts of a run."""
+
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+
+from experiments.weight_uncertainty.parts import Part
+from research.files import write_whole
+
+matplotlib.use("agg")  # draws into files; no window is needed
+from matplotlib.figure import Figure
+
+COLOURS = {
+    "sgd": "#777777",
+    "dropout": "#d98c00",
+    "gaussian": "#7fb3d5",
+    "mixture": "#1f5fa8",
+    "local": "#2c8c5a",
+    "flipout": "#8a4fa0",
+}
+
+
+def _save(figure: Figure, path: Path) -> None:
+    write_whole(path, lambda part: figure.savefig(part, dpi=110, format="png"))
+
+
+def _new(width: float = 7.0, height: float = 4.0):
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _cell(part: Part) -> tuple[str, str]:
+    _, method, units = part.name.split("-")
+    return method, units
+
+
+def _widest(drawn: list[Part]) -> list[Part]:
+    widest = max(int(_cell(part)[1]) for part in drawn)
+    return [part for part in drawn if int(_cell(part)[1]) == widest]
+
+
+def draw_curves(path: Path, drawn: list[Part]) -> None:
+    """Figure 2: test error over epochs at the widest network, mean over seeds and their range.
+
+    Args:
+        path: of the PNG.
+        drawn: cells of Table 1.
+    """
+    figure, axes = _new()
+    for part in _widest(drawn):
+        method, units = _cell(part)
+        errors = 100 * part.arrays["test_error"]  # [looks, seeds]
+        epochs, colour = part.arrays["epochs"], COLOURS[method]
+        axes.plot(epochs, errors.mean(axis=1), color=colour, label=f"{method}, {units} units")
+        axes.fill_between(epochs, errors.min(axis=1), errors.max(axis=1), color=colour, alpha=0.15)
+    lowest = min(float(part.arrays["test_error"].min()) for part in drawn)
+    axes.set(xlabel="epochs", ylabel="test error, %", ylim=(80 * lowest, max(2.0, 400 * lowest)))
+    axes.legend(frameon=False, fontsize=8)
+    _save(figure, path)
+
+
+def draw_densities(path: Path, drawn: list[Part]) -> None:
+    """Figure 3: how the trained weights are spread, at the widest network.
+
+    Args:
+        path: of the PNG.
+        drawn: cells of Table 1.
+    """
+    figure, axes = _new()
+    edges = np.linspace(-0.2, 0.2, 121)
+    for part in _widest(drawn):
+        method, units = _cell(part)
+        density, _ = np.histogram(part.arrays["weights"], edges, density=True)
+        axes.stairs(density, edges, color=COLOURS[method], label=f"{method}, {units} units")
+    axes.set(xlabel="weight", ylabel="density", yscale="log")
+    axes.legend(frameon=False, fontsize=8)
+    _save(figure, path)
+
+
+def draw_pruning(path: Path, drawn: list[Part]) -> None:
+    """Table 2 as curves: test error over the share of weights removed.
+
+    Args:
+        path: of the PNG.
+        drawn: the parts of `pruning`.
+    """
+    figure, axes = _new()
+    for part in drawn:
+        method = part.name.split("-")[1]
+        removed, errors = 100 * part.arrays["removed"], 100 * part.arrays["error"].mean(axis=1)
+        axes.plot(removed, errors, "o-", ms=3, color=COLOURS[method], label=method)
+    lowest = min(float(part.arrays["error"].min()) for part in drawn)
+    axes.set(xlabel="weights removed, %", ylabel="test error, %", yscale="log")
+    axes.set_ylim(80 * lowest, 100)
+    axes.legend(frameon=False, fontsize=8)
+    _save(figure, path)
+
+
+def draw_ratios(path: Path, drawn: list[Part]) -> None:
+    """Figure 4: density and cumulative distribution of the signal-to-noise ratio, in decibels.
+
+    Args:
+        path: of the PNG.
+        drawn: the parts of `pruning`.
+    """
+    arrays = next(part.arrays for part in drawn if "decibels" in part.arrays)
+    centres, density = arrays["decibels"], arrays["density"]
+    figure, axes = _new()
+    axes.fill_between(centres, density, color=COLOURS["mixture"], alpha=0.3, linewidth=0)
+    axes.axvline(arrays["cut"], color="#c0392b", label="75 % of the weights lie below")
+    axes.set(xlabel="signal to noise, 20 log10(|mean| / sd), dB", ylabel="density")
+    other = axes.twinx()
+    other.spines[["top"]].set_visible(False)
+    other.plot(centres, np.cumsum(density) / density.sum(), color="#333333")
+    other.set(ylabel="cumulative", ylim=(0, 1.02))
+    axes.legend(frameon=False, fontsize=8, loc="upper left")
+    _save(figure, path)
+
+
+def draw_regression(path: Path, part: Part) -> None:
+    """Figure 5: the data, the median and the inter-quartile band of each model, side by side.
+
+    Args:
+        path: of the PNG.
+        part: of `regression`.
+    """
+    arrays = part.arrays
+    names = ("plain", "ensemble", "bayes")
+    figure = Figure(figsize=(10, 3.4), layout="constrained")
+    for axes, name in zip(figure.subplots(1, 3, sharey=True), names, strict=True):
+        low, median, high = arrays[name]
+        axes.plot(arrays["data_x"][:400], arrays["data_y"][:400], "x", ms=2, color="#999999")
+        axes.fill_between(arrays["x"], low, high, color=COLOURS["mixture"], alpha=0.35, linewidth=0)
+        axes.plot(arrays["x"], median, color="#c0392b")
+        axes.set(title=name, xlim=(-0.4, 1.2), ylim=(-1.2, 1.6), xlabel="x")
+        axes.spines[["top", "right"]].set_visible(False)
+    _save(figure, path)
+
+
+def draw_regret(path: Path, drawn: list[Part]) -> None:
+    """Figure 6: cumulative regret, mean over runs and their range.
+
+    Args:
+        path: of the PNG.
+        drawn: the parts of `bandits`.
+    """
+    figure, axes = _new()
+    for part in drawn:
+        regret = part.arrays["regret"][..., 0]  # realised
+        (line,) = axes.plot(part.arrays["steps"], regret.mean(axis=1), label=part.found["title"])
+        low, high = regret.min(axis=1), regret.max(axis=1)
+        axes.fill_between(part.arrays["steps"], low, high, color=line.get_color(), alpha=0.15)
+    axes.set(xlabel="interactions", ylabel="cumulative regret", yscale="log")
+    axes.legend(frameon=False, fontsize=8)
+    _save(figure, path)
+
+
+def draw_ablations(path: Path, drawn: list[Part]) -> None:
+    """Test error after the last epoch over each swept value.
+
+    Args:
+        path: of the PNG.
+        drawn: the parts of `ablations`.
+    """
+    figure = Figure(figsize=(3.0 * len(drawn), 3.0), layout="constrained")
+    for axes, part in zip(figure.subplots(1, len(drawn), squeeze=False)[0], drawn, strict=True):
+        errors = 100 * part.arrays["test_error"][-1]
+        axes.plot(part.arrays["values"], errors, "o-", color=COLOURS["mixture"])
+        axes.set(xscale="log", xlabel=part.name.removeprefix("ablation-"), ylabel="test error, %")
+        axes.spines[["top", "right"]].set_visible(False)
+    _save(figure, path)

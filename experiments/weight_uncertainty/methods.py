@@ -1,0 +1,158 @@
+"""The rows of Table 1, and those beyond the paper, each with what is searched for it.
+
+The paper's cost is a sum over the examples of a batch (section 3.4), so its learning rate of 1e-3
+is 0.128 on a mean over 128; here rates are the paper's and are multiplied by the batch size.
+"""
+
+import itertools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from experiments.weight_uncertainty.mnist import network
+from research.method import Method
+from research.methods.bayes_by_backprop import BayesByBackpropState, bayes_by_backprop
+from research.methods.point import point
+from research.posteriors.weights import join
+
+RATES = (1e-3, 1e-4, 1e-5)
+Hyper = dict[str, Any]
+
+
+class Row(NamedTuple):
+    """A row of the table: how to build its method, and its hyper-parameters."""
+
+    title: str
+    build: Callable[[Hyper, "Size"], Method]
+    paper: dict[int, float]  # test error in % by units (Table 1)
+    fixed: Hyper  # those that are not searched
+    grid: dict[str, tuple[float, ...]]  # the paper's own search
+    few: dict[str, tuple[float, ...]]  # what of it a small machine bears
+
+
+class Size(NamedTuple):
+    """What is the same for all runs of a sweep: it decides shapes and lengths."""
+
+    units: int
+    num_train: int
+    batch_size: int
+    num_steps: int
+    draws: int  # of a prediction
+    train_draws: int = 1  # noisy passes of a step (1, 2, 5 or 10 in the paper)
+
+
+def _sgd(hyper: Hyper, size: Size) -> optax.GradientTransformation:
+    return optax.sgd(size.batch_size * hyper["learning_rate"])
+
+
+def _point(dropout: float) -> Callable[[Hyper, Size], Method]:
+    return lambda hyper, size: point(network(size.units, dropout), _sgd(hyper, size))
+
+
+def _bayes(**words: str) -> Callable[[Hyper, Size], Method]:
+    def build(hyper, size):
+        numbers = {name: value for name, value in hyper.items() if name != "learning_rate"}
+        return bayes_by_backprop(
+            network(size.units),
+            _sgd(hyper, size),
+            size.num_train,
+            max(1, size.num_train // size.batch_size),
+            size.num_steps,
+            sigma_relative_to="none",
+            prior_relative_to="none",
+            train_samples=size.train_draws,
+            num_samples=size.draws,
+            **words,
+            **numbers,
+        )
+
+    return build
+
+
+MIXTURE = {"mixture_pi": 0.5, "mixture_sigma_1": 1.0, "mixture_sigma_2": np.exp(-6.0)}
+MIXTURE_GRID = {
+    "mixture_pi": (0.25, 0.5, 0.75),
+    "mixture_sigma_1": tuple(np.exp([0.0, -1.0, -2.0])),
+    "mixture_sigma_2": tuple(np.exp([-6.0, -7.0, -8.0])),
+}
+SIGMA = {"initial_sigma": 0.02}  # the paper gives none
+RATE = {"learning_rate": RATES}
+GAUSSIAN = {"prior_sigma": tuple(np.exp([0.0, -1.0, -2.0]))}
+MIXTURE_PAPER = {400: 1.36, 800: 1.34, 1200: 1.32}
+
+ROWS = {
+    "sgd": Row(
+        "SGD",
+        _point(0.0),
+        {400: 1.83, 800: 1.84, 1200: 1.88},
+        {},
+        RATE,
+        {"learning_rate": (1e-3, 3e-4)},
+    ),
+    "dropout": Row(
+        "SGD, dropout",
+        _point(0.5),
+        {400: 1.51, 800: 1.33, 1200: 1.36},
+        {},
+        RATE,
+        {"learning_rate": (1e-3, 3e-4)},
+    ),
+    "gaussian": Row(
+        "Bayes by Backprop, Gaussian",
+        _bayes(estimator="shared", prior="gaussian"),
+        {400: 1.82, 800: 1.99, 1200: 2.04},
+        SIGMA,
+        {**RATE, **GAUSSIAN},
+        {"learning_rate": (1e-3,), "prior_sigma": (np.exp(-1.0), np.exp(-2.0))},
+    ),
+    "mixture": Row(
+        "Bayes by Backprop, scale mixture",
+        _bayes(estimator="shared", prior="mixture"),
+        MIXTURE_PAPER,
+        SIGMA,
+        {**RATE, **MIXTURE_GRID},
+        {"learning_rate": (1e-3,), "mixture_sigma_1": (1.0, np.exp(-1.0), np.exp(-2.0))},
+    ),
+    "local": Row(
+        "scale mixture, local reparameterisation",
+        _bayes(estimator="local", prior="mixture"),
+        {},
+        SIGMA,
+        {**RATE, **MIXTURE_GRID},
+        {"learning_rate": (1e-3,), "mixture_sigma_1": (1.0, np.exp(-1.0), np.exp(-2.0))},
+    ),
+    "flipout": Row(
+        "scale mixture, Flipout",
+        _bayes(estimator="flipout", prior="mixture"),
+        {},
+        SIGMA,
+        {**RATE, **MIXTURE_GRID},
+        {"learning_rate": (1e-3,), "mixture_sigma_1": (1.0, np.exp(-1.0), np.exp(-2.0))},
+    ),
+}
+
+
+def with_fixed(row: Row, hyper: Hyper) -> Hyper:
+    """All hyper-parameters of a run: those given, and the fixed ones of the row."""
+    mixture = MIXTURE if any(name.startswith("mixture") for name in row.grid) else {}
+    return {**mixture, **row.fixed, **hyper}
+
+
+def as_arrays(hyper: Hyper) -> Hyper:
+    """As a sweep hands them to `build`: scalars on the device."""
+    return {name: jnp.float32(value) for name, value in hyper.items()}
+
+
+def points(grid: dict[str, tuple[float, ...]]) -> list[Hyper]:
+    """Every combination of a grid's values."""
+    return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+
+
+def mean_network(state) -> Any:
+    """The parameters of a plain network, or the means of a posterior."""
+    if isinstance(state, BayesByBackpropState):
+        return join(state.posterior.mean, state.certain)
+    return state.params

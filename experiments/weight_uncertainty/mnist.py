@@ -1,0 +1,77 @@
+"""The paper's data: MNIST as 50,000 / 10,000 / 10,000, pixels divided by 126 (section 5.1)."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+from research.data import tfds
+from research.data.source import TEST, TRAIN
+from research.errors import UserError
+from research.method import Batch, Model
+from research.models import chain
+from research.sweep import Data
+
+NUM_CLASSES, SIDE = 10, 28
+NUM_VALID = 10_000  # of the official training images
+SCALE = 126.0
+
+
+class Digits(NamedTuple):
+    """The splits, and images of another kind."""
+
+    data: Data
+    outside: np.ndarray  # [M, 28, 28] uint8: Fashion-MNIST's test split
+
+
+def _read(name: str, data_dir: str | None, wanted: int, limit: int | None) -> Batch:
+    source = tfds.open_source(f"tfds:{name}", data_dir)
+    rows = np.flatnonzero(source.given == wanted)[:limit]
+    bar = tqdm(rows, desc=f"reading {name}", unit="image", disable=None, leave=False)
+    images = np.stack([np.asarray(source.read(int(row)))[..., 0] for row in bar])  # grey: R = G = B
+    return Batch(images, source.labels[rows].astype(np.int32))
+
+
+def load(data_dir: str | None, train: int | None, other: int | None) -> Digits:
+    """Reads MNIST and Fashion-MNIST as TensorFlow Datasets prepared them.
+
+    The validation images are a random part of the official training images, the same for all seeds.
+
+    Args:
+        data_dir: where TFDS sets lie; None: `TFDS_DATA_DIR`.
+        train: at most so many training images; None: 50,000.
+        other: at most so many validation, test and Fashion-MNIST images each; None: 10,000.
+
+    Raises:
+        UserError: a set is not prepared there.
+    """
+    full = _read("mnist", data_dir, TRAIN, None)
+    if full.images.shape[1:] != (SIDE, SIDE) or len(full.labels) <= NUM_VALID:
+        raise UserError("tfds:mnist: not MNIST's 60,000 training images of 28x28")
+    order = np.random.default_rng(0).permutation(len(full.labels))
+    valid, rest = order[:NUM_VALID][:other], order[NUM_VALID:][:train]
+    data = Data(
+        Batch(full.images[rest], full.labels[rest]),
+        Batch(full.images[valid], full.labels[valid]),
+        _read("mnist", data_dir, TEST, other),
+    )
+    return Digits(data, _read("fashion_mnist", data_dir, TEST, other).images)
+
+
+def network(units: int, dropout: float = 0.0) -> Model:
+    """784-units-units-10 with rectified linear units.
+
+    Args:
+        units: of each hidden layer.
+        dropout: rate after each hidden layer.
+    """
+    layers = []
+    for name in ("hidden1", "hidden2"):
+        layers += [chain.Dense(name, units, "relu")] + [chain.Dropout(dropout)] * (dropout > 0)
+    layers = (*layers, chain.Dense("predictions", NUM_CLASSES))
+
+    def scale(images):
+        return images.reshape(len(images), -1).astype(jnp.float32) / SCALE
+
+    return chain.as_model(chain.Chain(layers), scale)

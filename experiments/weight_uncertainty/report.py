@@ -1,0 +1,147 @@
+"""Does it reproduce? Everything of the paper that has been run, ours beside the paper's.
+
+    launch/run.sh experiments.weight_uncertainty.report
+    launch/run.sh experiments.weight_uncertainty.report \\
+        --runs experiments/weight_uncertainty/results
+
+Reads what `classification`, `pruning`, `regression`, `bandits` and `ablations` left in their
+folders and writes one page, `result.json` and the Markdown table. Cells of the paper that nobody
+has run here say so. `--keep DIR` copies the small files (numbers, curves, figures) there, to be
+committed; the README's table is made from those. Takes seconds.
+"""
+
+import base64
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment
+
+from experiments import cli
+from experiments.weight_uncertainty import bandits, parts, pruning
+from experiments.weight_uncertainty.methods import ROWS
+from experiments.weight_uncertainty.parts import Part
+from experiments.weight_uncertainty.training import UNITS
+from research.errors import UserError
+from research.files import write_json, write_whole
+
+RUNS = tuple(
+    Path(f"runs/weight_uncertainty{name}") for name in ("", "-regression", "-bandits", "-ablations")
+)
+PREFIXES = ("classification-", "pruning-", "regression", "bandits-", "ablation-")
+FIGURES = {
+    "figure2.png": "Figure 2: test error over epochs; the band is the range over seeds",
+    "figure3.png": "Figure 3: trained weights; of a posterior, one draw",
+    "table2.png": "Table 2 as curves: test error over the share of weights removed",
+    "figure4.png": "Figure 4: signal to noise of the weights",
+    "figure5.png": "Figure 5: median and inter-quartile band; crosses are the data",
+    "figure6.png": "Figure 6: cumulative regret; the band is the range over runs",
+    "ablations.png": "Ablations of the scale mixture: validation error",
+}
+PAGE = Path(__file__).with_name("page.html")
+
+
+@dataclass(frozen=True)
+class Config:
+    """One page and one table of everything that was run."""
+
+    runs: tuple[Path, ...] = RUNS
+    """folders of runs; those that are missing are left out"""
+    out: Path = Path("runs/weight_uncertainty-report")
+    """where to write report.html, table.md and result.json"""
+    keep: Path | None = None
+    """copy the runs' numbers, curves and figures there"""
+
+
+def read(runs: tuple[Path, ...]) -> list[Part]:
+    """The parts of all runs, in the paper's order.
+
+    Raises:
+        UserError: there are none.
+    """
+    found = [part for prefix in PREFIXES for run in runs for part in parts.read(run, prefix)]
+    if not found:
+        raise UserError(
+            f"--runs {' '.join(map(str, runs))}: nothing has been run there; begin with "
+            "launch/run.sh experiments.weight_uncertainty.classification"
+        )
+    return found
+
+
+def with_missing(rows: list[dict]) -> list[dict]:
+    """The rows, and a line for each cell of the paper that is not among them."""
+    there = {(each["table"], each["row"], each["column"]) for each in rows}
+    wanted = [
+        ("1", row.title, str(units), row.paper[units])
+        for row in ROWS.values()
+        for units in UNITS
+        if units in row.paper
+    ]
+    title = f"{ROWS['mixture'].title}, {UNITS[-1]} units"
+    wanted += [("2", title, f"{100 * x:g} % removed", e) for x, e in pruning.PAPER.items()]
+    steps = bandits.PRESETS["paper"][0]
+    column = f"realised regret after {steps:,} steps"
+    wanted.append(("figure 6", bandits.BAYES_TITLE, column, bandits.PAPER))
+    absent = [parts.not_run(*cell) for cell in wanted if cell[:3] not in there]
+    order = {"1": 0, "2": 1, "figure 5": 2, "figure 6": 3, "ablation": 4}
+    return sorted(rows + absent, key=lambda each: order[each["table"]])
+
+
+def summary(rows: list[dict]) -> str:
+    """One sentence: how many of the paper's cells were run, and met."""
+    verdicts = [each["verdict"] for each in rows if each["verdict"]]
+    met, missed = verdicts.count(parts.MET), verdicts.count(parts.MISSED)
+    return (
+        f"Of the {len(verdicts)} numbers of the paper, {met + missed} were run here: {met} are "
+        f"met, {missed} missed."
+    )
+
+
+def paper_table(rows: list[dict]) -> str:
+    """The Markdown table of the paper's own cells, for the README."""
+    return parts.markdown([each for each in rows if each["verdict"]])
+
+
+def _made(found: list[Part]) -> str:
+    machines = sorted({part.found["hardware"] for part in found})
+    commits = sorted({(part.found["commit"] or "unknown")[:12] for part in found})
+    hours = sum(part.found.get("seconds", 0.0) for part in found) / 3600
+    return f"Made on {', '.join(machines)} in {hours:.1f} hours; commits {', '.join(commits)}."
+
+
+def keep(runs: tuple[Path, ...], directory: Path) -> None:
+    """Copies the small files of the runs."""
+    for run in runs:
+        for path in sorted(run.glob("*")):
+            is_part = path.suffix in (".json", ".npz") and path.name.startswith(PREFIXES)
+            if is_part or path.name in FIGURES:
+                write_whole(directory / path.name, lambda part, p=path: shutil.copyfile(p, part))
+
+
+def main(config: Config) -> None:
+    """Reads, writes the page and prints the table.
+
+    Raises:
+        UserError: nothing has been run.
+    """
+    found = read(config.runs)
+    rows = with_missing([line for part in found for line in part.found["rows"]])
+    pictures = [
+        {"told": told, "data": base64.b64encode((run / name).read_bytes()).decode()}
+        for name, told in FIGURES.items()
+        for run in config.runs
+        if (run / name).exists()
+    ]
+    template = Environment(autoescape=True).from_string(PAGE.read_text())
+    told = {"summary": summary(rows), "made": _made(found), "told": parts.told}
+    html = template.render(rows=rows, pictures=pictures, **told)
+    write_whole(config.out / "report.html", lambda part: part.write_text(html))
+    write_whole(config.out / "table.md", lambda part: part.write_text(paper_table(rows) + "\n"))
+    write_json(config.out / "result.json", {"rows": rows, "made": _made(found)})
+    if config.keep:
+        keep(config.runs, config.keep)
+    print(f"{paper_table(rows)}\n\n{summary(rows)}\n\nLook at {config.out / 'report.html'}")
+
+
+if __name__ == "__main__":
+    cli.run(main, Config)

@@ -1,0 +1,196 @@
+"""Trains the rows of Table 1: a short search over hyper-parameters, then several seeds in full.
+
+Both are sweeps (`research/sweep.py`): every combination, or every seed, is a run of one compiled
+program. What is chosen is chosen by the validation error. Pruning takes its networks from here.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.weight_uncertainty import mnist
+from experiments.weight_uncertainty.methods import (
+    ROWS,
+    Hyper,
+    Row,
+    Size,
+    mean_network,
+    points,
+    with_fixed,
+)
+from research.errors import UserError
+from research.files import write_json
+from research.mesh import data_mesh
+from research.method import Batch, Method
+from research.sweep import Data, Settings, Swept, sweep
+
+BATCH_SIZE = 128
+UNITS = (400, 800, 1200)
+LOOK_DRAWS = 10  # S
+
+
+@dataclass(frozen=True)
+class Training:
+    """What decides the numbers of every run in a folder."""
+
+    preset: Literal["quick", "paper"] = "quick"
+    """quick: minutes on a CPU, far from the paper's length; paper: its protocol"""
+    epochs: int | None = None
+    """of the full trainings; default: the preset's"""
+    search_epochs: int | None = None
+    """of the search"""
+    seeds: int | None = None
+    """full trainings of each cell"""
+    grid: Literal["few", "paper"] | None = None
+    """what is searched: a few rates and priors, or the paper's whole grid"""
+    data_dir: str | None = None
+    """where TFDS sets lie; default: TFDS_DATA_DIR"""
+
+
+class Preset(NamedTuple):
+    """A preset's values."""
+
+    epochs: int
+    search_epochs: int
+    seeds: int
+    grid: str
+    units: tuple[int, ...]
+    methods: tuple[str, ...]
+    train: int | None  # at most so many training images
+    other: int | None  # and of validation, test and images of another kind
+
+
+PRESETS = {
+    "quick": Preset(8, 2, 2, "few", (400,), tuple(ROWS), 10_000, 2_000),
+    "paper": Preset(600, 40, 5, "paper", UNITS, tuple(ROWS), None, None),
+}
+
+
+class Cell(NamedTuple):
+    """A row of the table at one width, trained."""
+
+    method: str
+    units: int
+    hyper: Hyper  # chosen
+    train_draws: int
+    size: Size
+    searched: int  # combinations
+    swept: Swept  # over the seeds
+    parameters: int
+
+
+def resolve(config: Training) -> Preset:
+    """The preset with what the command line changes.
+
+    Raises:
+        UserError: a number below 1.
+    """
+    preset = PRESETS[config.preset]
+    for name in ("epochs", "search_epochs", "seeds"):
+        value = getattr(config, name)
+        if value is not None and value < 1:
+            raise UserError(f"--{name} {value}: give a whole number, 1 or more")
+    changed = {
+        name: getattr(config, name)
+        for name in ("epochs", "search_epochs", "seeds", "grid")
+        if getattr(config, name) is not None
+    }
+    return preset._replace(**changed)
+
+
+def deciding(config: Training) -> dict[str, Any]:
+    """What a folder's configuration holds; methods and widths may be added later."""
+    preset = resolve(config)
+    names = ("epochs", "search_epochs", "seeds", "grid", "train", "other")
+    return {"preset": config.preset} | {name: getattr(preset, name) for name in names}
+
+
+def look(method: Method, key: jax.Array, state: Any, split: Batch) -> dict[str, jax.Array]:
+    """Error and NLL of the average over draws, and the error of the mean network.
+
+    Args:
+        method: a classifier.
+        key: of the draws.
+        state: of the method.
+        split: images [N, ...], labels [N].
+    """
+
+    def one(index):
+        return method.apply(method.draw(key, state, index), split.images)  # [N, K]
+
+    log_probs = jax.lax.map(one, jnp.arange(method.num_draws))
+    averaged = jax.nn.logsumexp(log_probs, axis=0) - jnp.log(method.num_draws)
+    mean = method.apply(mean_network(state), split.images)
+    picked = jnp.take_along_axis(averaged, split.labels[:, None], axis=-1)
+    return {
+        "error": jnp.mean(jnp.argmax(averaged, axis=-1) != split.labels),
+        "nll": -jnp.mean(picked),
+        "mean_error": jnp.mean(jnp.argmax(mean, axis=-1) != split.labels),
+    }
+
+
+def _sweep(row: Row, size: Size, hypers: list[Hyper], seeds, data: Data, how, where, told) -> Swept:
+    full = [with_fixed(row, hyper) for hyper in hypers]
+    arrays = {name: np.array([hyper[name] for hyper in full]) for name in full[0]}
+
+    def build(hyper):
+        return row.build(hyper, size)
+
+    return sweep(build, arrays, np.asarray(seeds), look, data, how, where, data_mesh(), told)
+
+
+def train_cell(name: str, units: int, config: Training, data: Data, directory: Path) -> Cell:
+    """Searches, trains and keeps; goes on where an earlier call with the same folder stopped.
+
+    Args:
+        name: of `ROWS`.
+        units: of a hidden layer.
+        config: how long.
+        data: the splits.
+        directory: the run's folder.
+    """
+    row, preset = ROWS[name], resolve(config)
+    n = len(data.train.labels)
+    is_bayes = "initial_sigma" in row.fixed
+    where = directory / "training" / f"{name}-{units}"
+
+    def size_of(epochs, train_draws):
+        steps = epochs * (n // BATCH_SIZE)
+        return Size(units, n, BATCH_SIZE, steps, LOOK_DRAWS if is_bayes else 1, train_draws)
+
+    grid = points(row.grid if preset.grid == "paper" else row.few)
+    draws = (1, 2, 5, 10) if preset.grid == "paper" and is_bayes else (1,)
+    found = []
+    for count in draws if len(grid) * len(draws) > 1 else ():
+        how = Settings(preset.search_epochs, BATCH_SIZE, preset.search_epochs, "error")
+        told = f"{name} {units}: search" + f", {count} draws" * (len(draws) > 1)
+        size = size_of(preset.search_epochs, count)
+        place = where / f"search-{count}"
+        swept = _sweep(row, size, grid, [1000] * len(grid), data, how, place, told)
+        errors = np.nan_to_num(swept.history["valid_error"][-1], nan=np.inf)
+        found += [(error, hyper, count) for error, hyper in zip(errors, grid, strict=True)]
+    _, hyper, count = min(found, key=lambda each: each[0]) if found else (0.0, grid[0], 1)
+
+    size = size_of(preset.epochs, count)
+    how = Settings(preset.epochs, BATCH_SIZE, max(1, preset.epochs // 100), "error")
+    seeds = range(preset.seeds)
+    told = f"{name} {units}"
+    swept = _sweep(row, size, [hyper] * preset.seeds, seeds, data, how, where / "full", told)
+    kernels = jax.tree.leaves(mean_network(swept.last))
+    parameters = sum(leaf[0].size for leaf in kernels)
+    write_json(where / "chosen.json", {"hyper": hyper, "train_draws": count})
+    return Cell(name, units, hyper, count, size, len(found), swept, parameters)
+
+
+def load(config: Training) -> mnist.Digits:
+    """The data at the preset's size.
+
+    Raises:
+        UserError: MNIST or Fashion-MNIST is not prepared.
+    """
+    preset = resolve(config)
+    return mnist.load(config.data_dir, preset.train, preset.other)
