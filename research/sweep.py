@@ -209,6 +209,7 @@ def sweep(
         for number in range(done, settings.epochs):
             states, losses = epoch(states, hypers, keys, np.int32(number), train)
             losses = np.asarray(losses)  # waits: a signal is not to find many epochs under way
+            loss = np.min(losses, where=np.isfinite(losses), initial=np.inf)
             done = number + 1
             if done in looked:
                 numbers = looks(states, hypers, keys, valid, test)
@@ -216,9 +217,7 @@ def sweep(
                 kept = keep(kept, states, numbers, row, done, keep_by=settings.keep_by)
                 if not np.isfinite(losses).any():
                     raise UserError(f"{told}: every run diverged; give smaller learning rates")
-                bar.set_postfix(
-                    loss=f"{np.nanmin(losses):.3f}", best=f"{kept.best_value.min():.4g}"
-                )
+                bar.set_postfix(loss=f"{loss:.3f}", best=f"{kept.best_value.min():.4g}")
             bar.update()
             due = time.monotonic() - last_saved >= settings.save_seconds
             if signals or due or done == settings.epochs:
@@ -229,7 +228,7 @@ def sweep(
                     best = float(kept.best_value.min())
                     left = (settings.epochs - done) * (last_saved - began) / done
                     print(
-                        f"{told}: epoch {done}/{settings.epochs}  loss {np.nanmin(losses):.3f}  "
+                        f"{told}: epoch {done}/{settings.epochs}  loss {loss:.3f}  "
                         f"best {settings.keep_by} {best:.4g}  {left:.0f} s left",
                         file=sys.stderr,
                     )

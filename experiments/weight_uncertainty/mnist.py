@@ -7,13 +7,12 @@ import numpy as np
 from tqdm import tqdm
 
 from research.data import tfds
-from research.data.source import TEST, TRAIN
-from research.errors import UserError
+from research.data.source import TEST, TRAIN, Source
 from research.method import Batch, Model
 from research.models import chain
 from research.sweep import Data
 
-NUM_CLASSES, SIDE = 10, 28
+NUM_CLASSES = 10
 NUM_VALID = 10_000  # of the official training images
 SCALE = 126.0
 
@@ -25,12 +24,11 @@ class Digits(NamedTuple):
     outside: np.ndarray  # [M, 28, 28] uint8: Fashion-MNIST's test split
 
 
-def _read(name: str, data_dir: str | None, wanted: int, limit: int | None) -> Batch:
-    source = tfds.open_source(f"tfds:{name}", data_dir)
-    rows = np.flatnonzero(source.given == wanted)[:limit]
-    bar = tqdm(rows, desc=f"reading {name}", unit="image", disable=None, leave=False)
-    images = np.stack([np.asarray(source.read(int(row)))[..., 0] for row in bar])  # grey: R = G = B
-    return Batch(images, source.labels[rows].astype(np.int32))
+def _read(source: Source, rows: np.ndarray) -> Batch:
+    told = f"reading {source.name}"
+    bar = tqdm(rows, desc=told, unit="image", disable=None, leave=False)
+    images = [np.asarray(source.read(int(row)))[..., 0] for row in bar]  # grey: R = G = B
+    return Batch(np.stack(images), source.labels[rows].astype(np.int32))
 
 
 def load(data_dir: str | None, train: int | None, other: int | None) -> Digits:
@@ -46,17 +44,16 @@ def load(data_dir: str | None, train: int | None, other: int | None) -> Digits:
     Raises:
         UserError: a set is not prepared there.
     """
-    full = _read("mnist", data_dir, TRAIN, None)
-    if full.images.shape[1:] != (SIDE, SIDE) or len(full.labels) <= NUM_VALID:
-        raise UserError("tfds:mnist: not MNIST's 60,000 training images of 28x28")
-    order = np.random.default_rng(0).permutation(len(full.labels))
-    valid, rest = order[:NUM_VALID][:other], order[NUM_VALID:][:train]
+    digits = tfds.open_source("tfds:mnist", data_dir)
+    clothes = tfds.open_source("tfds:fashion_mnist", data_dir)
+    order = np.random.default_rng(0).permutation(np.flatnonzero(digits.given == TRAIN))
+    tests = [np.flatnonzero(source.given == TEST)[:other] for source in (digits, clothes)]
     data = Data(
-        Batch(full.images[rest], full.labels[rest]),
-        Batch(full.images[valid], full.labels[valid]),
-        _read("mnist", data_dir, TEST, other),
+        _read(digits, order[NUM_VALID:][:train]),
+        _read(digits, order[:NUM_VALID][:other]),
+        _read(digits, tests[0]),
     )
-    return Digits(data, _read("fashion_mnist", data_dir, TEST, other).images)
+    return Digits(data, _read(clothes, tests[1]).images)
 
 
 def network(units: int, dropout: float = 0.0) -> Model:

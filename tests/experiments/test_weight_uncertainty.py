@@ -1,0 +1,250 @@
+"""The paper's experiments in a small mode, their arithmetic, and what they refuse."""
+
+import csv
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import cli
+from experiments.weight_uncertainty import (
+    bandits,
+    classification,
+    mushroom,
+    parts,
+    pruning,
+    regression,
+    report,
+    training,
+)
+from experiments.weight_uncertainty.methods import MIXTURE_GRID, ROWS, points
+from research.errors import UserError
+from research.posteriors.mean_field import MeanField, softplus_inverse
+
+
+@pytest.fixture
+def mushrooms(tmp_path, shared_data):
+    """400 rows of the real file."""
+    lines = (shared_data / "mushroom.csv").read_text().splitlines(keepends=True)
+    path = tmp_path / "mushroom.csv"
+    path.write_text("".join(lines[:401]))
+    return path
+
+
+def test_the_mushrooms_are_those_of_the_paper(shared_data):
+    """8,124 rows, 117 values of 22 attributes (tensorflow/models), 4,208 of them edible."""
+    data = mushroom.load(shared_data / "mushroom.csv")
+    assert data.contexts.shape == (8124, 117)
+    assert data.is_edible.sum() == 4208
+    np.testing.assert_array_equal(data.contexts.sum(axis=1), 22)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda rows: [row[:-1] for row in rows], "21 columns"),
+        (lambda rows: [["kind", *rows[0][1:]], *rows[1:]], "its columns are kind"),
+        (lambda rows: [rows[0], ["tasty", *rows[1][1:]]], "class 'tasty' is neither"),
+        (lambda rows: [rows[0], rows[1][:-1]], "line 2 has 22 values"),
+        (lambda rows: rows[:1], "no rows"),
+    ],
+)
+def test_other_files_are_named(mushrooms, change, message):
+    rows = list(csv.reader(mushrooms.read_text().splitlines()))
+    order = [rows[0].index("class"), *(i for i, n in enumerate(rows[0]) if n != "class")]
+    with mushrooms.open("w", newline="") as file:
+        csv.writer(file).writerows(change([[row[i] for i in order] for row in rows]))
+    with pytest.raises(UserError, match=message):
+        mushroom.load(mushrooms)
+
+
+def test_a_missing_mushroom_file_is_one_line(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr("sys.argv", ["bandits", "--mushrooms", str(tmp_path / "none.csv")])
+    with pytest.raises(SystemExit) as stopped:
+        cli.run(bandits.main, bandits.Config)
+    assert stopped.value.code == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert "UCI mushroom file" in told
+
+
+def test_mnist_that_is_not_prepared_is_one_line(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(
+        "sys.argv", ["c", "--data_dir", str(tmp_path), "--out", str(tmp_path / "o")]
+    )
+    with pytest.raises(SystemExit) as stopped:
+        cli.run(classification.main, classification.Config)
+    assert stopped.value.code == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert "prepare it once" in told
+    assert not (tmp_path / "o").exists()
+
+
+def test_rewards_are_those_of_the_paper():
+    """Eating: edible 5, poisonous -35 or 5 by a fair coin (mean -15); leaving it: 0."""
+    keys = jax.random.split(jax.random.key(0), 2000)
+    pay = jax.jit(jax.vmap(bandits.pay, in_axes=(0, None, None)))
+    reward, regret = pay(keys, jnp.bool_(True), jnp.bool_(False))
+    assert set(np.unique(reward)) == {-35.0, 5.0}
+    assert abs(np.mean(np.asarray(reward) == 5.0) - 0.5) < 5 * 0.5 / 2000**0.5
+    np.testing.assert_array_equal(regret[:, 0], -np.asarray(reward))  # the oracle gets 0
+    np.testing.assert_array_equal(regret[:, 1], 15.0)
+    for eats, is_edible, wanted in ((True, True, 0.0), (False, True, 5.0), (False, False, 0.0)):
+        _, regret = pay(keys[:1], jnp.bool_(eats), jnp.bool_(is_edible))
+        np.testing.assert_array_equal(regret, [[wanted, wanted]])
+
+
+def test_bandits_run_resume_and_draw(mushrooms, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(bandits, "CHUNK", 4)
+    monkeypatch.setattr(bandits, "MINIBATCHES", 2)
+    out = tmp_path / "bandits"
+    config = bandits.Config(mushrooms=mushrooms, steps=8, runs=2, out=out)
+    bandits.main(config)
+    first = parts.read(out, "bandits-")
+    assert len(first) == 5
+    assert (out / "figure6.png").exists()
+    bandits.main(config)  # from the finished checkpoints
+    for a, b in zip(first, parts.read(out, "bandits-"), strict=True):
+        np.testing.assert_array_equal(a.arrays["regret"], b.arrays["regret"])
+    for part in first:
+        assert np.all(np.diff(part.arrays["regret"][..., 1], axis=0) >= 0)  # never negative
+    assert "Thompson sampling" in capsys.readouterr().out
+    with pytest.raises(UserError, match="different configuration"):
+        bandits.main(bandits.Config(mushrooms=mushrooms, steps=12, runs=2, out=out))
+
+
+def test_the_grid_is_the_papers():
+    """3 rates x 27 priors (section 5.1), -log σ1 in 0, 1, 2 and -log σ2 in 6, 7, 8."""
+    assert len(points(ROWS["mixture"].grid)) == 81
+    np.testing.assert_allclose(-np.log(MIXTURE_GRID["mixture_sigma_1"]), [0, 1, 2], atol=1e-12)
+    np.testing.assert_allclose(-np.log(MIXTURE_GRID["mixture_sigma_2"]), [6, 7, 8])
+
+
+def test_pruning_by_size_takes_the_smallest():
+    params = {"a": {"kernel": np.array([[3.0, -0.1], [0.2, -4.0]])}, "b": {"bias": np.array([1.0])}}
+    pruned = pruning.prune_by_size(params, 0.4)
+    np.testing.assert_array_equal(pruned["a"]["kernel"], [[3.0, 0.0], [0.0, -4.0]])
+    np.testing.assert_array_equal(pruned["b"]["bias"], [1.0])
+    assert all(np.all(leaf == 0) for leaf in jax.tree.leaves(pruning.prune_by_size(params, 1.0)))
+
+
+def test_decibels_are_of_an_amplitude():
+    sigma = jnp.array([0.1, 1.0])
+    posterior = MeanField({"w": jnp.array([1.0, -1.0])}, {"w": softplus_inverse(sigma)})
+    np.testing.assert_allclose(pruning.decibels(posterior), [20.0, 0.0], atol=1e-4)
+
+
+def test_a_valley_lies_between_two_modes_and_nowhere_in_one():
+    centres = np.linspace(-10, 10, 201)
+
+    def bell(at):
+        return np.exp(-((centres - at) ** 2) / 2)
+
+    place = pruning.valley(bell(-5) + bell(5), centres)
+    assert abs(place) < 0.5
+    assert pruning.valley(bell(0), centres) is None
+
+
+def test_the_interval_counts_images_and_seeds():
+    mean, low, high = classification.interval(np.array([0.02, 0.02]), 10_000)
+    np.testing.assert_allclose([mean, high - mean], [0.02, 1.96 * 0.0014], rtol=1e-3)
+    np.testing.assert_allclose(mean - low, high - mean)
+    _, low, high = classification.interval(np.array([0.01, 0.03]), 10_000)
+    assert high - low > 0.03
+
+
+def test_the_curve_is_the_papers():
+    data = regression.sample(np.random.default_rng(0), 4000)
+    x = data.images[:, 0]
+    assert x.min() >= 0
+    assert x.max() <= 0.5
+    clean = x + 0.3 * np.sin(2 * np.pi * x) + 0.3 * np.sin(4 * np.pi * x)
+    slope = 1 + 0.6 * np.pi * np.cos(2 * np.pi * x) + 1.2 * np.pi * np.cos(4 * np.pi * x)
+    steep = np.abs(slope) > 1  # elsewhere the noise is not that of the slope
+    np.testing.assert_allclose(np.std(((data.labels - clean) / slope)[steep]), 0.02, rtol=0.1)
+
+
+def test_the_band_widens_away_from_the_data(tmp_path, monkeypatch):
+    monkeypatch.setitem(regression.PRESETS, "quick", (300, 100))
+    out = tmp_path / "regression"
+    regression.main(regression.Config(units=20, out=out))
+    (part,) = parts.read(out, "regression")
+    found = {(each["row"], each["column"]): each["ours"] for each in part.found["rows"]}
+    assert found["Bayes by Backprop", "widens by a factor of"] > 2
+    assert found["plain network", "band away from data"] == 0
+    assert (out / "figure5.png").stat().st_size > 10_000
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, shared_data):
+    """Three rows of Table 1 and the pruning, very short."""
+    out = tmp_path_factory.mktemp("wu") / "run"
+    small = training.PRESETS["quick"]._replace(train=1_500, other=300)
+    training.PRESETS["quick"], usual = small, training.PRESETS["quick"]
+    short = {
+        "epochs": 1,
+        "search_epochs": 1,
+        "seeds": 2,
+        "data_dir": str(shared_data / "tensorflow_datasets"),
+        "out": out,
+    }
+    methods = "sgd,dropout,mixture"
+    classification.main(classification.Config(methods=methods, units=(16,), **short))
+    pruning.main(pruning.Config(units=16, **short))
+    training.PRESETS["quick"] = usual
+    return out
+
+
+def test_a_short_run_learns_and_says_what_it_did(trained):
+    found = {part.name: part.found for part in parts.read(trained, "classification-")}
+    assert set(found) == {f"classification-{name}-16" for name in ("sgd", "dropout", "mixture")}
+    first = found["classification-mixture-16"]["rows"][0]
+    assert first["column"] == "16"
+    assert first["low"] < first["ours"] < first["high"]
+    assert first["ours"] < 80  # chance is 90
+    assert first["verdict"] is None  # the paper has no such width
+    assert found["classification-mixture-16"]["searched"] == 3
+    assert found["classification-mixture-16"]["hardware"]
+
+
+def test_pruning_ends_at_chance_and_begins_where_training_ended(trained):
+    cell, pruned = (
+        parts.read(trained, name)[0] for name in ("classification-mixture", "pruning-mixture")
+    )
+    np.testing.assert_allclose(
+        pruned.arrays["mean_error"][0], cell.arrays["test_mean_error"][-1], atol=2e-3
+    )
+    assert np.all(pruned.arrays["error"][-1] > pruned.arrays["error"][0] + 0.05)
+
+
+def test_the_report_says_what_has_not_been_run(trained, tmp_path, capsys):
+    out = tmp_path / "report"
+    keep = tmp_path / "kept"
+    report.main(report.Config(runs=(trained, tmp_path / "absent"), out=out, keep=keep))
+    rows = json.loads((out / "result.json").read_text())["rows"]
+    verdicts = {each["verdict"] for each in rows if each["paper"] is not None}
+    assert verdicts == {"not run"}
+    assert sum(each["table"] == "1" and each["paper"] is not None for each in rows) == 12
+    assert "0 are met, 0 missed" in capsys.readouterr().out
+    html = (out / "report.html").read_text()
+    assert html.count("data:image/png") == 4
+    assert (keep / "figure4.png").exists()
+    again = tmp_path / "again"
+    report.main(report.Config(runs=(keep,), out=again))
+    assert (again / "result.json").read_text() == (out / "result.json").read_text()
+
+
+def test_a_report_of_nothing_is_refused(tmp_path):
+    with pytest.raises(UserError, match="nothing has been run there"):
+        report.main(report.Config(runs=(tmp_path,), out=tmp_path / "report"))
+
+
+def test_verdicts():
+    def verdict(ours):
+        return parts.row("1", "r", "c", ours, paper=1.32, within=0.2)["verdict"]
+
+    assert (verdict(1.5), verdict(1.53), verdict(1.0)) == ("met", "missed", "met")
+    assert parts.not_run("1", "r", "c", 1.3)["verdict"] == "not run"
