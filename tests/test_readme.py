@@ -29,5 +29,6 @@ def test_options_in_the_text_exist():
 def test_files_named_in_the_house_exist():
     house = re.search(r"```\n(research/ .*?)```", README, re.DOTALL).group(1)
     for name in re.findall(r"\b(\w+\.py)\b", house):
-        assert list((ROOT / "research").rglob(name)) or (ROOT / "experiments" / name).exists(), name
+        folders = ROOT / "research", ROOT / "experiments"
+        assert any(list(folder.rglob(name)) for folder in folders), name
     assert (ROOT / re.search(r"!\[.*?\]\((.*?)\)", README).group(1)).exists()

@@ -78,8 +78,12 @@ MIXTURE_GRID = {
     "mixture_sigma_1": tuple(np.exp([0.0, -1.0, -2.0])),
     "mixture_sigma_2": tuple(np.exp([-6.0, -7.0, -8.0])),
 }
-SIGMA = {"initial_sigma": 0.02}  # the paper gives none
+# The paper gives no initial σ. Plain SGD moves ρ by about the rate over N a step, so that σ ends
+# near where it began: it is searched beside the paper's grid.
+SIGMAS = {"initial_sigma": (0.02, 0.05)}
+SIGMA = {"initial_sigma": 0.02}
 RATE = {"learning_rate": RATES}
+FEW_MIXTURE = {"learning_rate": (1e-3,), "mixture_sigma_1": (1.0, np.exp(-2.0)), **SIGMAS}
 GAUSSIAN = {"prior_sigma": tuple(np.exp([0.0, -1.0, -2.0]))}
 MIXTURE_PAPER = {400: 1.36, 800: 1.34, 1200: 1.32}
 
@@ -105,32 +109,32 @@ ROWS = {
         _bayes(estimator="shared", prior="gaussian"),
         {400: 1.82, 800: 1.99, 1200: 2.04},
         SIGMA,
-        {**RATE, **GAUSSIAN},
-        {"learning_rate": (1e-3,), "prior_sigma": (np.exp(-1.0), np.exp(-2.0))},
+        {**RATE, **GAUSSIAN, **SIGMAS},
+        {"learning_rate": (1e-3,), "prior_sigma": (np.exp(-1.0), np.exp(-2.0)), **SIGMAS},
     ),
     "mixture": Row(
         "Bayes by Backprop, scale mixture",
         _bayes(estimator="shared", prior="mixture"),
         MIXTURE_PAPER,
         SIGMA,
-        {**RATE, **MIXTURE_GRID},
-        {"learning_rate": (1e-3,), "mixture_sigma_1": (1.0, np.exp(-1.0), np.exp(-2.0))},
+        {**RATE, **MIXTURE_GRID, **SIGMAS},
+        FEW_MIXTURE,
     ),
     "local": Row(
         "scale mixture, local reparameterisation",
         _bayes(estimator="local", prior="mixture"),
         {},
         SIGMA,
-        {**RATE, **MIXTURE_GRID},
-        {"learning_rate": (1e-3,), "mixture_sigma_1": (1.0, np.exp(-1.0), np.exp(-2.0))},
+        {**RATE, **MIXTURE_GRID, **SIGMAS},
+        FEW_MIXTURE,
     ),
     "flipout": Row(
         "scale mixture, Flipout",
         _bayes(estimator="flipout", prior="mixture"),
         {},
         SIGMA,
-        {**RATE, **MIXTURE_GRID},
-        {"learning_rate": (1e-3,), "mixture_sigma_1": (1.0, np.exp(-1.0), np.exp(-2.0))},
+        {**RATE, **MIXTURE_GRID, **SIGMAS},
+        FEW_MIXTURE,
     ),
 }
 

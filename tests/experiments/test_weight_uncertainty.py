@@ -19,7 +19,7 @@ from experiments.weight_uncertainty import (
     report,
     training,
 )
-from experiments.weight_uncertainty.methods import MIXTURE_GRID, ROWS, points
+from experiments.weight_uncertainty.methods import MIXTURE_GRID, ROWS, SIGMAS, points
 from research.errors import UserError
 from research.posteriors.mean_field import MeanField, softplus_inverse
 
@@ -118,7 +118,7 @@ def test_bandits_run_resume_and_draw(mushrooms, tmp_path, monkeypatch, capsys):
 
 def test_the_grid_is_the_papers():
     """3 rates x 27 priors (section 5.1), -log σ1 in 0, 1, 2 and -log σ2 in 6, 7, 8."""
-    assert len(points(ROWS["mixture"].grid)) == 81
+    assert len(points(ROWS["mixture"].grid)) == 81 * len(SIGMAS["initial_sigma"])
     np.testing.assert_allclose(-np.log(MIXTURE_GRID["mixture_sigma_1"]), [0, 1, 2], atol=1e-12)
     np.testing.assert_allclose(-np.log(MIXTURE_GRID["mixture_sigma_2"]), [6, 7, 8])
 
@@ -206,7 +206,7 @@ def test_a_short_run_learns_and_says_what_it_did(trained):
     assert first["low"] < first["ours"] < first["high"]
     assert first["ours"] < 80  # chance is 90
     assert first["verdict"] is None  # the paper has no such width
-    assert found["classification-mixture-16"]["searched"] == 3
+    assert found["classification-mixture-16"]["searched"] == 4
     assert found["classification-mixture-16"]["hardware"]
 
 
