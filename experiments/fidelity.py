@@ -68,7 +68,7 @@ class Config:
 
 
 PRESETS = {
-    "quick": (Chains(6, 150, 100), Length(epochs=500, num_samples=50)),
+    "quick": (Chains(6, 300, 400), Length(epochs=500, num_samples=50)),
     "full": (Chains(8, 500, 1000), Length(epochs=2000, num_samples=200)),
 }
 

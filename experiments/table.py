@@ -1,65 +1,163 @@
-"""What do several runs say, side by side? Prints a Markdown table from their result.json files.
+"""What do several runs say, side by side? Prints Markdown tables from their result.json files.
 
     launch/run.sh experiments.table runs/digits runs/fashion
+    launch/run.sh experiments.table experiments/results/benchmark
 
-The tables of the README are made with it.
+Runs of `diagnose` share one table; those of `benchmark`, `fidelity` and `speed` have one each,
+shorter than what the command itself prints. The tables of the README are made with it.
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import tyro
+from scipy.stats import t
 
 from experiments import cli
 from research.errors import UserError
 from research.report import words
 
 METRICS = ("accuracy", "mean_confidence", "nll", "brier", "ece")
+COMPARED = "NLL at T, change from point"
+BENCHMARK = (  # title, metric, at T, how to write it
+    ("accuracy", "accuracy", False, "accuracy"),
+    ("NLL", "nll", False, "nll"),
+    ("NLL at T", "nll", True, "nll"),
+    (COMPARED, "nll", True, "nll"),
+    ("ECE at T", "ece", True, "ece"),
+    ("OOD AUROC", "ood_auroc", False, "error_auroc"),
+    ("corrupted NLL", "corrupted_nll", False, "nll"),
+)
 
 
 @dataclass(frozen=True)
 class Config:
-    """Prints the test results of several runs as one Markdown table."""
+    """Prints the test results of several runs as Markdown."""
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
     """folders of runs"""
 
 
-def rows(run: Path) -> list[str]:
-    """One line a method.
-
-    Args:
-        run: the folder of a finished run.
-
-    Raises:
-        UserError: it is none.
-    """
+def _read(run: Path) -> dict[str, Any]:
     try:
-        result = json.loads((run / "result.json").read_text())
+        return json.loads((run / "result.json").read_text())
     except (OSError, ValueError) as error:
         raise UserError(f"{run}: no finished run there (no readable result.json)") from error
+
+
+def markdown(titles: list[str], lines: list[list[str]]) -> str:
+    """A Markdown table of cells."""
+    rows = ["| " + " | ".join(cells) + " |" for cells in (titles, *lines)]
+    return "\n".join([rows[0], "|" + "---|" * len(titles), *rows[1:]])
+
+
+def of_diagnoses(results: list[dict]) -> str:
+    """One line a run and method."""
+    lines = [
+        [result["data"]["name"], words.count(test["n"]), method["title"]]
+        + [words.with_interval(name, test["metrics"][name]) for name in METRICS]
+        for result in results
+        for method in result["methods"].values()
+        for test in (method["splits"]["test"],)
+    ]
+    names = [words.metric_name(name) for name in METRICS]
+    return markdown(["data", "test images", "method", *names], lines)
+
+
+def paired(row: dict, other: dict) -> str:
+    """The mean over seeds of a difference at the same seed, with Student's 95 % interval.
+
+    Args:
+        row: of the benchmark's result.
+        other: the row to compare with.
+    """
+    seeds = row["each_seed"].keys() & other["each_seed"].keys()
+    change = np.array([row["each_seed"][seed] - other["each_seed"][seed] for seed in seeds])
+    told = f"{np.mean(change):+.3f}"
+    if len(change) < 2:
+        return told
+    half = t.ppf(0.975, len(change) - 1) * np.std(change, ddof=1) / len(change) ** 0.5
+    return f"{told} [{np.mean(change) - half:+.3f}, {np.mean(change) + half:+.3f}]"
+
+
+def of_benchmark(result: dict) -> str:
+    """One line a method: what it is worth, and what it costs."""
+    found = {(row["method"], row["metric"], row["tempered"]): row for row in result["rows"]}
     lines = []
-    for method in result["methods"].values():
-        test = method["splits"]["test"]
-        cells = [words.with_interval(name, test["metrics"][name]) for name in METRICS]
-        lines.append(
-            f"| {result['data']['name']} | {words.count(test['n'])} | {method['title']} | "
-            + " | ".join(cells)
-            + " |"
-        )
-    return lines
+    for method in dict.fromkeys(row["method"] for row in result["rows"]):
+        cells = [f"`{method}`"]
+        for title, metric, tempered, kind in BENCHMARK:
+            row = found.get((method, metric, tempered))
+            if row is None:
+                cells.append(words.NONE)
+            elif title == COMPARED:
+                cells.append("" if method == "point" else paired(row, found["point", metric, True]))
+            else:
+                cells.append(words.metric_value(kind, row["value"]))
+        for metric in ("training_time", "forward_passes"):
+            cells.append(words.number(found[method, metric, False]["value"]))
+        lines.append(cells)
+    costs = ["training time", "forward passes"]
+    return markdown(["method", *(title for title, *_ in BENCHMARK), *costs], lines)
+
+
+def of_fidelity(result: dict) -> str:
+    """One line a method."""
+
+    def cell(row, name, digits):
+        spread = row[f"{name}_sd"]
+        told = f"{row[name]:.{digits}f}"
+        return told if spread is None else f"{told} ± {spread:.{digits}f}"
+
+    lines = [
+        [f"`{row['method']}`", cell(row, "total_variation", 4), cell(row, "agreement", 3)]
+        for row in result["rows"]
+    ]
+    return markdown(["method", "total variation", "agreement"], lines)
+
+
+def of_speed(result: dict) -> str:
+    """One line a comparison."""
+    lines = []
+    for row in result["rows"]:
+        target = "" if row["target"] is None else f"at most {row['target']:g}"
+        missed = " (missed)" if row["met"] is False else ""
+        ratio = f"{row['ratio']:.2f}"
+        lines.append([row["name"], row["against"].split(": ")[-1], ratio, target + missed])
+    return markdown(["what", "against", "ratio", "target"], lines)
+
+
+FORMS: dict[str, Callable[[dict], str]] = {  # by a key of the first row
+    "metric": of_benchmark,
+    "total_variation": of_fidelity,
+    "ratio": of_speed,
+}
 
 
 def main(config: Config) -> None:
-    """Prints the table."""
+    """Prints the tables.
+
+    Raises:
+        UserError: a folder holds no finished run that has a table.
+    """
     if not config.runs:
         raise UserError("no runs given; name the folders, such as runs/digits")
-    lines = [line for run in config.runs for line in rows(run)]
-    names = [words.metric_name(name) for name in METRICS]
-    print("| data | test images | method | " + " | ".join(names) + " |")
-    print("|" + "---|" * (3 + len(names)))
-    print("\n".join(lines))
+    results = {run: _read(run) for run in config.runs}
+    diagnoses = [result for result in results.values() if "methods" in result]
+    tables = [of_diagnoses(diagnoses)] if diagnoses else []
+    for run, result in results.items():
+        if "methods" in result:
+            continue
+        first = next(iter(result.get("rows", ())), {})
+        form = next((form for key, form in FORMS.items() if key in first), None)
+        if form is None:
+            raise UserError(f"{run}: no table for the result.json there")
+        tables.append(form(result))
+    print("\n\n".join(tables))
 
 
 if __name__ == "__main__":

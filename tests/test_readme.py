@@ -5,6 +5,11 @@ import importlib
 import re
 from pathlib import Path
 
+import pytest
+
+from experiments import table
+from experiments.weight_uncertainty import report
+
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 
@@ -32,3 +37,23 @@ def test_files_named_in_the_house_exist():
         folders = ROOT / "research", ROOT / "experiments"
         assert any(list(folder.rglob(name)) for folder in folders), name
     assert (ROOT / re.search(r"!\[.*?\]\((.*?)\)", README).group(1)).exists()
+
+
+TABLES = re.findall(r"<!-- (experiments\S+) -->\n((?:\|.*\n)+)", README)
+
+
+@pytest.mark.parametrize(("folder", "shown"), TABLES, ids=[folder for folder, _ in TABLES])
+def test_tables_are_made_from_the_committed_results(folder, shown, capsys, tmp_path):
+    directory = ROOT / folder
+    if "weight_uncertainty" in folder:
+        report.main(report.Config(runs=(directory,), out=tmp_path))
+        made = (tmp_path / "table.md").read_text()
+    else:
+        table.main(table.Config(runs=(directory,)))
+        made = capsys.readouterr().out
+    assert made.strip() == shown.strip()
+
+
+def test_every_committed_result_is_shown():
+    there = {str(path.parent.relative_to(ROOT)) for path in ROOT.glob("experiments/**/result.json")}
+    assert there <= {folder for folder, _ in TABLES}

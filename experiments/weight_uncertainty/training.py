@@ -31,6 +31,7 @@ from research.sweep import Data, Settings, Swept, sweep
 BATCH_SIZE = 128
 UNITS = (400, 800, 1200)
 LOOK_DRAWS = 10  # S
+PART = 1_000  # images asked about at once
 
 
 @dataclass(frozen=True)
@@ -119,12 +120,17 @@ def look(method: Method, key: jax.Array, state: Any, split: Batch) -> dict[str, 
         split: images [N, ...], labels [N].
     """
 
-    def one(index):
-        return method.apply(method.draw(key, state, index), split.images)  # [N, K]
+    def said_by(network):  # [N, K], in parts: a sweep asks hundreds of networks at once
+        def one(image):
+            return method.apply(network, image[None])[0]
 
-    log_probs = jax.lax.map(one, jnp.arange(method.num_draws))
+        return jax.lax.map(one, split.images, batch_size=PART)
+
+    log_probs = jax.lax.map(
+        lambda index: said_by(method.draw(key, state, index)), jnp.arange(method.num_draws)
+    )
     averaged = jax.nn.logsumexp(log_probs, axis=0) - jnp.log(method.num_draws)
-    mean = method.apply(mean_network(state), split.images)
+    mean = said_by(mean_network(state))
     picked = jnp.take_along_axis(averaged, split.labels[:, None], axis=-1)
     return {
         "error": jnp.mean(jnp.argmax(averaged, axis=-1) != split.labels),
