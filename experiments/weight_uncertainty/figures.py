@@ -128,14 +128,14 @@ def draw_regression(path: Path, part: Part) -> None:
         part: of `regression`.
     """
     arrays = part.arrays
-    names = ("plain", "ensemble", "bayes")
+    titles = part.found["titles"]
     figure = Figure(figsize=(10, 3.4), layout="constrained")
-    for axes, name in zip(figure.subplots(1, 3, sharey=True), names, strict=True):
+    for axes, name in zip(figure.subplots(1, 3, sharey=True), titles, strict=True):
         low, median, high = arrays[name]
         axes.plot(arrays["data_x"][:400], arrays["data_y"][:400], "x", ms=2, color="#999999")
         axes.fill_between(arrays["x"], low, high, color=COLOURS["mixture"], alpha=0.35, linewidth=0)
         axes.plot(arrays["x"], median, color="#c0392b")
-        axes.set(title=name, xlim=(-0.4, 1.2), ylim=(-1.2, 1.6), xlabel="x")
+        axes.set(title=titles[name], xlim=(-0.4, 1.2), ylim=(-1.2, 1.6), xlabel="x")
         axes.spines[["top", "right"]].set_visible(False)
     _save(figure, path)
 

@@ -53,7 +53,9 @@ def load(path: Path) -> Mushrooms:
     place = header.index("class")
     unknown = sorted(set(table[:, place]) - CLASSES.keys())
     if unknown:
-        raise UserError(f"{_way_out(path)}; class {unknown[0]!r} is neither edible nor poisonous")
+        raise UserError(
+            f"{_way_out(path)}; class {str(unknown[0])!r} is neither edible nor poisonous"
+        )
     columns = [
         table[:, [column]] == np.unique(table[:, column])
         for column in range(len(header))

@@ -163,7 +163,8 @@ def main(config: Config) -> None:
             **bands,
         }
         seconds = points.seconds + posterior.seconds
-        parts.write(directory, "regression", {"rows": lines, "seconds": seconds}, arrays)
+        told = {"rows": lines, "titles": TITLES, "seconds": seconds}
+        parts.write(directory, "regression", told, arrays)
         draw_regression(directory / "figure5.png", parts.read(directory, "regression")[0])
     print(parts.markdown(lines))
     print(f"\nWritten to {config.out}. Next: launch/run.sh experiments.weight_uncertainty.bandits")
