@@ -255,6 +255,9 @@ def play(
             if signals or done == steps or now - saved > 60:
                 checkpoint.save(checkpoints, done, (worlds, regret))
                 saved = now
+                if not sys.stderr.isatty():
+                    mean = float(np.mean(so_far[:, 0]))
+                    print(f"{agent.title}: step {done}/{steps}  regret {mean:.0f}", file=sys.stderr)
             if signals and done < steps:
                 print(f"\nsaved at step {done}: the same command goes on", file=sys.stderr)
                 sys.exit(128 + signals[0])
