@@ -49,7 +49,7 @@ from research.run_folder import open_run
 EDIBLE, POISONOUS = 5.0, -35.0  # rewards of eating; a poisonous one gives either
 MEAN_POISONOUS = (EDIBLE + POISONOUS) / 2
 UNITS, BUFFER, MINIBATCHES, MINIBATCH, DRAWS = 100, 4096, 64, 64, 2
-NOISE = 5.0  # of a reward: the paper gives no likelihood
+NOISE = 1.0  # of a reward: the paper gives no likelihood; 5 explores for ever
 CHUNK = 100  # interactions a dispatch
 PAPER = 10_000.0  # Figure 6's axis ends there, and its curve below
 BAYES_TITLE = "Bayes by Backprop, Thompson sampling"
@@ -106,7 +106,7 @@ def agents(num_inputs: int) -> dict[str, Agent]:
 
     def bayes(remembered):
         words = {"estimator": "shared", "prior": "gaussian", "sigma_relative_to": "fan_in"}
-        numbers = {"prior_sigma": 1.0, "initial_sigma": 0.3, "num_samples": DRAWS}
+        numbers = {"prior_sigma": 1.0, "initial_sigma": 0.05, "num_samples": DRAWS}
         return bayes_by_backprop(model, tx, remembered, MINIBATCHES, 1, **words, **numbers)
 
     def plain(remembered):
