@@ -59,7 +59,7 @@ class Config(Training):
 
 
 def interval(values: np.ndarray, trials: int) -> tuple[float, float, float]:
-    """The mean of error rates over seeds and its 95 % interval, from 0 on.
+    """The mean of error rates over seeds and its 95 % interval.
 
     Two things vary: the test images (binomial, the same images for all seeds) and the seed.
 
@@ -71,7 +71,7 @@ def interval(values: np.ndarray, trials: int) -> tuple[float, float, float]:
     of_images = mean * (1 - mean) / trials
     of_seeds = float(np.var(values, ddof=1)) / len(values) if len(values) > 1 else 0.0
     half = Z * (of_images + of_seeds) ** 0.5
-    return mean, max(0.0, mean - half), mean + half
+    return mean, max(0.0, mean - half), min(1.0, mean + half)
 
 
 def spread(values: np.ndarray) -> tuple[float, float | None, float | None]:
@@ -106,7 +106,7 @@ def calibration(cell: Cell, digits: Digits) -> dict[str, np.ndarray]:
     return {name: np.array(values, np.float64) for name, values in found.items()}
 
 
-def rows(cell: Cell, digits: Digits) -> list[dict]:
+def rows(cell: Cell, digits: Digits, as_paper: bool) -> list[dict]:
     """The cell's lines of `result.json`; errors in %."""
     title, test = ROWS[cell.method].title, len(digits.data.test.labels)
     history, swept = cell.swept.history, cell.swept
@@ -121,7 +121,7 @@ def rows(cell: Cell, digits: Digits) -> list[dict]:
             value, low, high = (100 * x for x in interval(history[name][index, seeds], test))
             column = f"{cell.units}{place}{kind}"
             told = paper if not place + kind else None
-            lines.append(parts.row("1", title, column, value, low, high, told, 0.2))
+            lines.append(parts.row("1", title, column, value, low, high, told, 0.2, as_paper))
     for name, values in calibration(cell, digits).items():
         value, low, high = spread(values)
         lines.append(parts.row("1", title, f"{cell.units}, {name.upper()}", value, low, high))
@@ -169,7 +169,7 @@ def main(config: Config) -> None:
         for name, units in cells:
             cell = train_cell(name, units, config, digits.data, directory)
             found = {
-                "rows": rows(cell, digits),
+                "rows": rows(cell, digits, config.preset == "paper"),
                 "hyper": {k: float(v) for k, v in cell.hyper.items()},
                 "train_draws": cell.train_draws,
                 "searched": cell.searched,

@@ -36,6 +36,7 @@ def row(
     high: float | None = None,
     paper: float | None = None,
     within: float | None = None,
+    as_paper: bool = True,
 ) -> dict:
     """A line of `result.json`.
 
@@ -48,10 +49,11 @@ def row(
         high: of its 95 % interval.
         paper: the paper's value; None: the paper has none, and there is no verdict.
         within: how far above the paper's value is still met.
+        as_paper: whether this was the paper's protocol; a shorter run neither meets nor misses it.
     """
     verdict = None
     if paper is not None:
-        verdict = MET if ours <= paper + within else MISSED
+        verdict = (MET if ours <= paper + within else MISSED) if as_paper else NOT_RUN
     told = {"table": table, "row": name, "column": column}
     numbers = {"ours": ours, "low": low, "high": high, "paper": paper}
     return told | numbers | {"verdict": verdict}

@@ -6,8 +6,8 @@
 
 Reads what `classification`, `pruning`, `regression`, `bandits` and `ablations` left in their
 folders and writes one page, `result.json` and the Markdown table. Cells of the paper that nobody
-has run here say so. `--keep DIR` copies the small files (numbers, curves, figures) there, to be
-committed; the README's table is made from those. Takes seconds.
+has run here, or not for as long, say so. `--keep DIR` copies the small files (numbers, curves,
+figures) there, to be committed. Takes seconds.
 """
 
 import base64
@@ -92,8 +92,8 @@ def summary(rows: list[dict]) -> str:
     verdicts = [each["verdict"] for each in rows if each["verdict"]]
     met, missed = verdicts.count(parts.MET), verdicts.count(parts.MISSED)
     return (
-        f"Of the {len(verdicts)} numbers of the paper, {met + missed} were run here: {met} are "
-        f"met, {missed} missed."
+        f"Of the {len(verdicts)} numbers of the paper, {met + missed} were run here by its "
+        f"protocol: {met} are met, {missed} missed."
     )
 
 

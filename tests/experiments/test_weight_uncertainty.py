@@ -278,4 +278,6 @@ def test_verdicts():
         return parts.row("1", "r", "c", ours, paper=1.32, within=0.2)["verdict"]
 
     assert (verdict(1.5), verdict(1.53), verdict(1.0)) == ("met", "missed", "met")
+    short = parts.row("1", "r", "c", 5.0, paper=1.32, within=0.2, as_paper=False)
+    assert (short["ours"], short["verdict"]) == (5.0, "not run")
     assert parts.not_run("1", "r", "c", 1.3)["verdict"] == "not run"
