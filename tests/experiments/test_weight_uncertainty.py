@@ -224,6 +224,9 @@ def trained(tmp_path_factory, shared_data):
         patch.setattr(pruning, "PRUNED", ("mixture", "sgd"))
         for module in (training, classification, pruning):
             patch.setattr(module, "data_mesh", one_device)
+        digits = training.load(training.Training(data_dir=short["data_dir"]))  # once is enough
+        for module in (classification, pruning):
+            patch.setattr(module, "load", lambda config: digits)
         classification.main(classification.Config(methods="sgd,mixture", units=(16,), **short))
         pruning.main(pruning.Config(units=16, **short))
     return out
