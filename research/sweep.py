@@ -13,7 +13,6 @@ As in `train.py` the epoch is the whole position, and a resumed sweep equals an 
 """
 
 import contextlib
-import signal
 import sys
 import time
 from collections.abc import Callable
@@ -180,10 +179,8 @@ def sweep(
     train, valid, test = replicate(tuple(data), mesh)
     start, epoch, looks = _compile(build, look, settings, num_train, mesh)
 
-    last_epochs = np.arange(1, settings.epochs + 1)
-    looked = last_epochs[
-        (last_epochs % settings.look_every == 0) | (last_epochs == settings.epochs)
-    ]
+    each_epoch = np.arange(1, settings.epochs + 1)
+    looked = each_epoch[(each_epoch % settings.look_every == 0) | (each_epoch == settings.epochs)]
     states = start(hypers, keys, train.images[:1])
     names = jax.eval_shape(looks, states, hypers, keys, valid, test)
     history = replicate(
@@ -234,7 +231,7 @@ def sweep(
                     )
             if signals and done < settings.epochs:
                 print(f"\nsaved after epoch {done}: the same command goes on", file=sys.stderr)
-                sys.exit(128 + (signals or [signal.SIGTERM])[0])
+                sys.exit(128 + signals[0])
         bar.close()
 
     def on_host(tree):
