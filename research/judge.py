@@ -56,7 +56,7 @@ def judge_fitted(
     """
     splits, judged = dataset.splits, {}
     for name, each in fitted.items():
-        predict = predictor(each.method, key, batch_size, mesh)
+        predict = predictor(each.method, key, batch_size, mesh, told=f"{name}: predicting")
         log_probs = {split: predict(each.state, splits[split].images) for split in SPLITS}
         seconds = _seconds(partial(predict, each.state, splits["test"].images))
         milliseconds = base_milliseconds + 1e3 * seconds / len(splits["test"].labels)

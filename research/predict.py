@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax.sharding import Mesh
+from tqdm import tqdm
 
 from research.data.batches import map_batches
 from research.data.dataset import Images
@@ -27,7 +28,12 @@ def _put_nowhere(batch):
 
 
 def _compile(
-    method: Method, key: jax.Array, batch_size: int, put: Callable, most_draws: int | None = None
+    method: Method,
+    key: jax.Array,
+    batch_size: int,
+    put: Callable,
+    most_draws: int | None = None,
+    told: str | None = None,
 ) -> Predictor:
     if method.together:
         all_draws = jax.jit(lambda key, state, images: predict(method, key, state, images))
@@ -41,8 +47,8 @@ def _compile(
     indices = np.linspace(0, method.num_draws - 1, count).astype(np.int32)
 
     def one_after_another(state, images):
-        log_probs = []
-        for index in indices:
+        log_probs, disable = [], None if told else True
+        for index in tqdm(indices, desc=told, unit="draw", leave=False, disable=disable):
             network = draw(key, state, index)
             each = map_batches(lambda batch, n=network: apply(n, put(batch)), images, batch_size)
             log_probs.append(each)
@@ -59,7 +65,12 @@ def _compile(
 
 
 def predictor(
-    method: Method, key: jax.Array, batch_size: int, mesh: Mesh, most_draws: int | None = None
+    method: Method,
+    key: jax.Array,
+    batch_size: int,
+    mesh: Mesh,
+    most_draws: int | None = None,
+    told: str | None = None,
 ) -> Predictor:
     """Compiles the prediction once for all splits.
 
@@ -69,11 +80,12 @@ def predictor(
         batch_size: B, a multiple of the number of devices.
         mesh: devices that share a batch.
         most_draws: where draws cost a forward pass each, at most so many of them; None: all.
+        told: what a progress bar over the draws calls it, on a terminal; None: no bar.
 
     Returns:
         (state, images [N, ...]) -> log_probs [S, N, K] float32 on the host.
     """
-    return _compile(method, key, batch_size, lambda batch: shard(batch, mesh), most_draws)
+    return _compile(method, key, batch_size, lambda batch: shard(batch, mesh), most_draws, told)
 
 
 def predict_split(

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from scipy.special import logsumexp
+from tqdm import tqdm
 
 from research.data.batches import map_batches
 from research.data.dataset import Split
@@ -76,7 +77,10 @@ def _check_options(structure, prior_precision, fit_prior, predictive, num_sample
 
 
 def _batches(split: Split, size: int):
-    """Every example once: images [size, ...], and 1 for those that are there, 0 for filling."""
+    """Every example once: images [size, ...], and 1 for those that are there, 0 for filling.
+
+    On a terminal a bar shows how many batches are left.
+    """
     n = len(split.labels)
 
     def batch_of(number):
@@ -86,7 +90,9 @@ def _batches(split: Split, size: int):
 
     count = -(-n // size)
     streamed = isinstance(split.images, StreamedImages)
-    return ahead(batch_of, 0, count) if streamed else map(batch_of, range(count))
+    batches = ahead(batch_of, 0, count) if streamed else map(batch_of, range(count))
+    bar = {"desc": "laplace: curvature", "unit": "batch", "leave": False, "disable": None}
+    return tqdm(batches, total=count, **bar)
 
 
 def _check_last(model, params, images):

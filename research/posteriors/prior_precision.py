@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize_scalar
+from tqdm import tqdm
 
 from research.posteriors import ggn
 from research.posteriors.curvature import Curvature, spectrum
@@ -31,9 +32,13 @@ def log_occam_factor(spectra: list, weights_squared: float, tau: float) -> float
 
 
 def minimise(function, accuracy: float | None) -> float:
-    """The power of ten within LOG10_TAU at which a function is lowest: a grid, then Brent."""
+    """The power of ten within LOG10_TAU at which a function is lowest: a grid, then Brent.
+
+    On a terminal a bar shows how much of the grid is left.
+    """
     grid = np.linspace(*LOG10_TAU, round(LOG10_TAU[1] - LOG10_TAU[0]) + 1)
-    values = [function(u) for u in grid]
+    bar = tqdm(grid, desc="fitting the prior", unit="value", leave=False, disable=None)
+    values = [function(u) for u in bar]
     best = int(np.argmin(values))
     if accuracy is None:
         return grid[best]
