@@ -18,7 +18,7 @@ from pathlib import Path
 from jinja2 import Environment
 
 from experiments import cli
-from experiments.weight_uncertainty import bandits, parts, pruning
+from experiments.weight_uncertainty import agents, bandits, parts, pruning
 from experiments.weight_uncertainty.methods import ROWS
 from experiments.weight_uncertainty.parts import Part
 from experiments.weight_uncertainty.training import UNITS
@@ -81,7 +81,7 @@ def with_missing(rows: list[dict]) -> list[dict]:
     wanted += [("2", title, f"{100 * x:g} % removed", e) for x, e in pruning.PAPER.items()]
     steps = bandits.PRESETS["paper"][0]
     column = f"realised regret after {steps:,} steps"
-    wanted.append(("figure 6", bandits.BAYES_TITLE, column, bandits.PAPER))
+    wanted.append(("figure 6", agents.BAYES_TITLE, column, bandits.PAPER))
     absent = [parts.not_run(*cell) for cell in wanted if cell[:3] not in there]
     order = {"1": 0, "2": 1, "figure 5": 2, "figure 6": 3, "ablation": 4}
     return sorted(rows + absent, key=lambda each: order[each["table"]])

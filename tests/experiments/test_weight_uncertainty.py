@@ -12,6 +12,7 @@ from jax.sharding import AxisType
 
 from experiments import cli
 from experiments.weight_uncertainty import (
+    agents,
     bandits,
     classification,
     mushroom,
@@ -96,7 +97,7 @@ def test_mnist_that_is_not_prepared_is_one_line(capsys, monkeypatch, tmp_path):
 def test_rewards_are_those_of_the_paper():
     """Eating: edible 5, poisonous -35 or 5 by a fair coin (mean -15); leaving it: 0."""
     keys = jax.random.split(jax.random.key(0), 2000)
-    pay = jax.jit(jax.vmap(bandits.pay, in_axes=(0, None, None)))
+    pay = jax.jit(jax.vmap(agents.pay, in_axes=(0, None, None)))
     reward, regret = pay(keys, jnp.bool_(True), jnp.bool_(False))
     assert set(np.unique(reward)) == {-35.0, 5.0}
     assert abs(np.mean(np.asarray(reward) == 5.0) - 0.5) < 5 * 0.5 / 2000**0.5
@@ -109,10 +110,10 @@ def test_rewards_are_those_of_the_paper():
 
 def test_bandits_run_resume_and_draw(mushrooms, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(bandits, "CHUNK", 4)
-    monkeypatch.setattr(bandits, "MINIBATCHES", 2)
-    agents = bandits.agents(1)
+    monkeypatch.setattr(agents, "MINIBATCHES", 2)
+    both = agents.agents()
     monkeypatch.setattr(
-        bandits, "agents", lambda n: {name: agents[name] for name in ("bayes", "uniform")}
+        bandits, "agents", lambda: {name: both[name] for name in ("bayes", "uniform")}
     )
     out = tmp_path / "bandits"
     config = bandits.Config(mushrooms=mushrooms, steps=8, runs=2, out=out)

@@ -1,0 +1,320 @@
+"""Classifiers with one known fault each, for `experiments.exam`.
+
+Real images (digits, Fashion-MNIST, CIFAR-10) and generated surfaces; a small convolutional base of
+fixed random filters; on its features the asker's head: 256 units, dropout, a softmax. Everything
+about a case is healthy but for the one fault that is planted: a function here, named as the cause
+that the diagnosis should name. The diagnosis gets the `Evidence` and nothing else.
+"""
+
+from collections.abc import Callable
+from functools import cache, partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from PIL import Image
+from scipy.special import log_softmax
+
+from research.data import inspection
+from research.evidence import Evidence, Part
+from research.models.preprocess import PREPROCESS
+from research.refit import Head, HeadOptions, forward, train_head
+
+SIDE = 32
+SIZES = {"train": 600, "valid": 300, "test": 400}
+WEAK, MIDDLE, STRONG = 0, 1, 2
+STRENGTHS = {"weak": WEAK, "middle": MIDDLE, "strong": STRONG}
+HEALTHY_HEAD = HeadOptions(
+    hidden=256, epochs=40, learning_rate=1e-3, weight_decay=1e-2, dropout=0.5
+)
+ASK_BATCH = 400
+RIGHT_FORM, WRONG_FORM = "torch", "raw"
+
+
+class Material(NamedTuple):
+    """Images and labels of a data set, split; and how the head is trained on them."""
+
+    classes: tuple[str, ...]
+    images: dict[str, np.ndarray]  # by split: [N, SIDE, SIDE, 3] uint8
+    labels: dict[str, np.ndarray]
+    head: HeadOptions = HEALTHY_HEAD
+    keeps_last: bool = False
+    constant_rate: bool = False
+    knows_training: bool = True
+    also_trained_on: tuple[str, ...] = ()
+    form: str = RIGHT_FORM  # of the pixels, when it is judged
+    answer: Callable[[np.ndarray], np.ndarray] | None = None  # what happens to log_probs
+
+
+Generator = np.random.Generator
+
+
+# --- images -------------------------------------------------------------------------------------
+
+
+def _to_side(images: np.ndarray) -> np.ndarray:
+    """[N, H, W] or [N, H, W, 3] uint8 -> [N, SIDE, SIDE, 3]."""
+    resized = [np.asarray(Image.fromarray(each).resize((SIDE, SIDE))) for each in images]
+    stacked = np.stack(resized)
+    return stacked if stacked.ndim == 4 else np.repeat(stacked[..., None], 3, axis=-1)
+
+
+@cache
+def _all_of(name: str, data_dir: str | None) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """Every image that a case may be drawn from, its label, and the classes' names."""
+    from research.data.load import load  # TFDS is slow to import
+
+    if name == "inspection":
+        return (*inspection.generate(4_000, seed=1), inspection.CLASSES)
+    spec = name if name == "digits" else f"tfds:{name}"
+    dataset = load(spec, image_size=SIDE, limit=6_000, seed=0, data_dir=data_dir, progress=False)
+    parts = [dataset.train] if name != "digits" else [dataset.train, dataset.valid, dataset.test]
+    images = np.concatenate([np.asarray(p.images[np.arange(len(p.labels))]) for p in parts])
+    labels = np.concatenate([part.labels for part in parts])
+    if name == "cifar10":  # the base of random filters tells these apart
+        chosen = [dataset.classes.index(each) for each in ("airplane", "frog", "truck")]
+        kept = np.isin(labels, chosen)
+        images, labels = images[kept], np.searchsorted(np.sort(chosen), labels[kept])
+        return images, labels.astype(np.int32), tuple(dataset.classes[c] for c in sorted(chosen))
+    return images, labels, dataset.classes
+
+
+def draw(name: str, generator: Generator, data_dir: str | None) -> Material:
+    """A healthy case from a data set.
+
+    Args:
+        name: "digits", "fashion_mnist", "cifar10" or "inspection".
+        generator: decides which images.
+        data_dir: where TFDS sets lie.
+    """
+    images, labels, classes = _all_of(name, data_dir)
+    order = generator.permutation(len(labels))
+    ends = np.cumsum(list(SIZES.values()))
+    index = dict(zip(SIZES, np.split(order[: ends[-1]], ends[:-1]), strict=True))
+    return Material(
+        classes,
+        {split: images[i] for split, i in index.items()},
+        {split: labels[i].astype(np.int32) for split, i in index.items()},
+    )
+
+
+# --- faults -------------------------------------------------------------------------------------
+
+
+def healthy(m: Material, strength: int, generator: Generator) -> Material:
+    """Nothing is wrong."""
+    del strength, generator
+    return m
+
+
+def judged_on_training_images(m: Material, strength: int, generator: Generator) -> Material:
+    """The test images were among the training images."""
+    del generator
+    tight = m.head._replace(dropout=0.0, weight_decay=0.0, epochs=(40, 80, 160)[strength])
+    return m._replace(knows_training=False, also_trained_on=("test",), head=tight, keeps_last=True)
+
+
+def too_few_images(m: Material, strength: int, generator: Generator) -> Material:
+    """Hardly any test images."""
+    kept = generator.permutation(len(m.labels["test"]))[: (50, 25, 12)[strength]]
+    return _with(m, "test", m.images["test"][kept], m.labels["test"][kept])
+
+
+def overfitting(m: Material, strength: int, generator: Generator) -> Material:
+    """Trained on and on, and nothing holds it back."""
+    del generator
+    tight = m.head._replace(
+        dropout=0.0, weight_decay=0.0, epochs=(80, 160, 320)[strength], learning_rate=3e-3
+    )
+    return m._replace(head=tight, keeps_last=True, constant_rate=True)
+
+
+def class_balance(m: Material, strength: int, generator: Generator) -> Material:
+    """Half of the classes are rare in training and validation, and not in the test."""
+    k = len(m.classes)
+    rare = generator.permutation(k)[: k // 2]
+    for split in ("train", "valid"):
+        labels = m.labels[split]
+        chance = np.where(np.isin(labels, rare), (0.25, 0.1, 0.04)[strength], 1.0)
+        kept = generator.random(len(labels)) < chance
+        m = _with(m, split, m.images[split][kept], labels[kept])
+    return m
+
+
+def shifted_images(m: Material, strength: int, generator: Generator) -> Material:
+    """The test images are darker, flatter and noisier."""
+    contrast, noise = ((0.7, 6), (0.45, 14), (0.25, 20))[strength]
+    images = m.images["test"].astype(np.float64)
+    images = 30 + contrast * (images - 30) + generator.normal(0, noise, images.shape)
+    return _with(m, "test", np.clip(images, 0, 255).astype(np.uint8), m.labels["test"])
+
+
+def leakage(m: Material, strength: int, generator: Generator) -> Material:
+    """Test images that are training images photographed once more."""
+    count = int((0.1, 0.3, 0.6)[strength] * len(m.labels["test"]))
+    copied = generator.permutation(len(m.labels["train"]))[:count]
+    images, labels = m.images["test"].copy(), m.labels["test"].copy()
+    noise = generator.normal(0, 1.0, m.images["train"][copied].shape)
+    images[:count] = np.clip(m.images["train"][copied] + noise, 0, 255).round()
+    labels[:count] = m.labels["train"][copied]
+    return _with(m, "test", images, labels)
+
+
+def label_noise(m: Material, strength: int, generator: Generator) -> Material:
+    """Labels that are wrong at random, in every split."""
+    for split, labels in m.labels.items():
+        is_wrong = generator.random(len(labels)) < (0.08, 0.2, 0.3)[strength]
+        moved = (labels + generator.integers(1, len(m.classes), len(labels))) % len(m.classes)
+        m = _with(m, split, m.images[split], np.where(is_wrong, moved, labels).astype(np.int32))
+    return m
+
+
+def shortcut(m: Material, strength: int, generator: Generator) -> Material:
+    """A mark in one corner whose brightness tells the class."""
+    size, share = ((3, 0.8), (4, 0.95), (5, 1.0))[strength]
+    row, column = generator.integers(0, 2, 2) * (SIDE - size)
+    levels = np.linspace(20, 255, len(m.classes))
+    for split, labels in m.labels.items():
+        images = m.images[split].copy()
+        told = np.where(
+            generator.random(len(labels)) < share,
+            labels,
+            generator.integers(0, len(m.classes), len(labels)),
+        )
+        images[:, row : row + size, column : column + size] = levels[told][:, None, None, None]
+        m = _with(m, split, images, labels)
+    return m
+
+
+def learning_rate(m: Material, strength: int, generator: Generator) -> Material:
+    """The rate is far too high, or far too low."""
+    rate = (0.03, 0.1, 0.3)[strength] if generator.random() < 0.5 else (3e-5, 1e-5, 3e-6)[strength]
+    return m._replace(head=m.head._replace(learning_rate=rate), keeps_last=True, constant_rate=True)
+
+
+def capacity(m: Material, strength: int, generator: Generator) -> Material:
+    """A head of a unit or two, trained to its end."""
+    del generator
+    few = m.head._replace(hidden=(3, 2, 1)[strength], dropout=0.0, epochs=160, learning_rate=3e-3)
+    return m._replace(head=few)
+
+
+def preprocessing(m: Material, strength: int, generator: Generator) -> Material:
+    """Judged with pixels in another form than in training."""
+    del generator
+    return m._replace(form=("unit", "raw", "caffe")[strength])
+
+
+def swapped_classes(m: Material, strength: int, generator: Generator) -> Material:
+    """The answers' columns are in another order than the labels."""
+    k = len(m.classes)
+    count = min(k, (2, 2, k)[strength])
+    chosen = generator.permutation(k)[:count]
+    order = np.arange(k)
+    order[chosen] = np.roll(chosen, 1)
+    return m._replace(answer=lambda log_probs: log_probs[:, order])
+
+
+def softmax_twice(m: Material, strength: int, generator: Generator) -> Material:
+    """A softmax of a softmax."""
+    del strength, generator
+    return m._replace(answer=lambda log_probs: log_softmax(np.exp(log_probs), axis=1))
+
+
+def poor_features(m: Material, strength: int, generator: Generator) -> Material:
+    """Pictures of noise: the object is not on them."""
+    share = (0.97, 1.0, 1.0)[strength]
+    for split, images in m.images.items():
+        noise = generator.integers(0, 256, images.shape)
+        mixed = (1 - share) * images + share * noise
+        m = _with(m, split, mixed.astype(np.uint8), m.labels[split])
+    return m
+
+
+def _with(m: Material, split: str, images: np.ndarray, labels: np.ndarray) -> Material:
+    return m._replace(images=m.images | {split: images}, labels=m.labels | {split: labels})
+
+
+FAULTS = {
+    f.__name__: f
+    for f in (
+        *(healthy, judged_on_training_images, too_few_images, overfitting, class_balance),
+        *(shifted_images, leakage, label_noise, shortcut, learning_rate, capacity),
+        *(preprocessing, swapped_classes, softmax_twice, poor_features),
+    )
+}
+MORE_THAN_TWO = ("capacity",)  # one unit is enough for two classes
+
+
+# --- the classifier -----------------------------------------------------------------------------
+
+
+@partial(jax.jit, static_argnums=1)
+def _base(images, form):
+    """Fixed random filters: [B, SIDE, SIDE, 3] uint8 -> [B, 512]."""
+    x = PREPROCESS[form](images)
+    for number, (inputs, outputs) in enumerate(((3, 16), (16, 32))):
+        key = jax.random.fold_in(jax.random.key(0), number)
+        kernel = jax.random.normal(key, (3, 3, inputs, outputs)) * (2 / (9 * inputs)) ** 0.5
+        x = jax.nn.relu(
+            jax.lax.conv_general_dilated(
+                x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+            )
+        )
+        x = x.reshape(x.shape[0], x.shape[1] // 2, 2, x.shape[2] // 2, 2, -1).mean(axis=(2, 4))
+    x = x.reshape(x.shape[0], 4, 2, 4, 2, -1).mean(axis=(2, 4))
+    return x.reshape(x.shape[0], -1)
+
+
+def _in_batches(images: np.ndarray, form: str) -> np.ndarray:
+    starts = range(0, len(images), ASK_BATCH)
+    filled = [np.resize(images[s : s + ASK_BATCH], (ASK_BATCH, *images.shape[1:])) for s in starts]
+    return np.concatenate([np.asarray(_base(each, form)) for each in filled])[: len(images)]
+
+
+def _train(m: Material, features: dict[str, np.ndarray], seed: int) -> Head:
+    splits = ("train", *m.also_trained_on)
+    x = np.concatenate([features[split] for split in splits])
+    labels = np.concatenate([m.labels[split] for split in splits])
+    valid = features["valid"], m.labels["valid"]
+    k = len(m.classes)
+    return train_head(features, (x, labels), valid, k, seed, m.head, constant=m.constant_rate)
+
+
+def examine(m: Material, seed: int) -> Evidence:
+    """Trains the head on a case and gives what the diagnosis may look at."""
+    features = {split: _in_batches(each, RIGHT_FORM) for split, each in m.images.items()}
+    mean, deviation = features["train"].mean(axis=0), features["train"].std(axis=0) + 1e-3
+
+    def scaled(x):
+        return (x - mean) / deviation
+
+    head = _train(m, {split: scaled(x) for split, x in features.items()}, seed)
+    params = head.params[1] if m.keeps_last else head.params[0]
+    answer = m.answer or (lambda log_probs: log_probs)
+
+    def ask_with(form, images):
+        return answer(_say(params, scaled(_in_batches(images, form))))
+
+    def prepared(form: str) -> Evidence:
+        parts = {}
+        for split, images in m.images.items():
+            x = scaled(_in_batches(images, form))
+            parts[split] = Part(answer(_say(params, x)), m.labels[split], x, images)
+        return Evidence(
+            classes=m.classes,
+            parts=parts,
+            history=head.history,
+            ask=partial(ask_with, form),
+            knows_training=m.knows_training,
+            seed=seed,
+        )
+
+    others = {form: partial(ask_with, form) for form in PREPROCESS if form != m.form}
+    return prepared(m.form)._replace(ask_as=others, prepared_as=prepared)
+
+
+def _say(params: dict, x: np.ndarray) -> np.ndarray:
+    """Log-probabilities [N, K], float64."""
+    return np.asarray(jax.jit(forward)(params, jnp.asarray(x, jnp.float32)), np.float64)

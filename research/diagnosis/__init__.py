@@ -1,0 +1,1 @@
+"""One file per cause of a wrong certainty: evidence in, verdict out (`research/diagnose.py`)."""

@@ -1,0 +1,68 @@
+"""Classes are as frequent in training as nowhere else: it expects what it was fed.
+
+The counts of the classes in training against those in the test split (a chi-square test), and a
+head refitted with every training image weighted by how much rarer its class was than it is now.
+"""
+
+import numpy as np
+from scipy.stats import chi2_contingency
+
+from research.evidence import Evidence
+from research.metrics.intervals import UNDEFINED, Estimate
+from research.report import words
+from research.verdict import ABSENT, PRESENT, Verdict, effect_between, is_above, unknown
+
+TITLE = "Some classes were too rare in training"
+LEAST_RATIO = 2.0
+LEAST_P = 1e-3
+LEAST_EFFECT = 0.005
+
+
+def judge(evidence: Evidence) -> Verdict:
+    """Whether classes that are frequent now were rare in training."""
+    if (refits := evidence.refits) is None:
+        return unknown("Needs the training images beside the test images.")
+    k, labels = len(evidence.classes), evidence.parts["test"].labels
+    train = np.bincount(evidence.parts["train"].labels, minlength=k)
+    test = np.bincount(labels, minlength=k)
+    known = (train + test) > 0
+    is_table = known.sum() > 1 and train.sum() and test.sum()
+    p = chi2_contingency(np.stack([train, test])[:, known]).pvalue if is_table else 1.0
+    share_train, share_test = (train + 1) / (train.sum() + k), (test + 1) / (test.sum() + k)
+    ratio = share_test / share_train
+    rarest = int(ratio.argmax())
+    measure = f"how much rarer {evidence.classes[rarest]} was in training"
+    number = Estimate(float(ratio[rarest]), None, None, "none")
+    spread = ", ".join(
+        f"{name} {words.percent(a)} ({words.percent(b)})"
+        for name, a, b in list(zip(evidence.classes, share_train, share_test, strict=True))[:10]
+    )
+    text = f"Share in training (in the test images): {spread}."
+    test_name = "chi-square of the class counts, then a refit with balanced weights"
+    if p > LEAST_P or ratio.max() < LEAST_RATIO:
+        return Verdict(ABSENT, text, measure, number, test_name)
+    balanced = refits.fit(
+        weights=ratio[refits.train_labels], valid_weights=ratio[refits.labels["valid"]]
+    )
+    effect = effect_between(
+        refits.healthy.log_probs["test"], balanced.log_probs["test"], labels, evidence.seed
+    )
+    if not is_above(effect.nll, LEAST_EFFECT):
+        return Verdict(ABSENT, text + " Weighting them evenly does no better.", measure, number)
+    said = evidence.said["test"]
+    rare = ratio[labels] >= LEAST_RATIO
+    recall = (
+        f" Of the rarer ones it gets {words.percent(said.correct[rare].mean())} right, of the "
+        f"others {words.percent(said.correct[~rare].mean())}."
+        if rare.any() and not rare.all()
+        else ""
+    )
+    return Verdict(
+        PRESENT,
+        text + recall,
+        measure,
+        number if number.value is not None else UNDEFINED,
+        test_name,
+        effect,
+        f"Weight the loss by class, or collect more images of {evidence.classes[rarest]}.",
+    )

@@ -1,0 +1,58 @@
+"""A learning rate that is too high or too low: it has not learnt what its features hold.
+
+A head trained with care on the same features has a far lower NLL on the training images. Then the
+loss curve tells which it is: rough or diverged, too high; still falling, too low; flat, it is the
+size of the network and not the rate (`capacity.py`).
+"""
+
+from research.evidence import Evidence
+from research.report import words
+from research.training_history import FALLING, ROUGH, read_curve
+from research.verdict import (
+    ABSENT,
+    PRESENT,
+    UNKNOWN,
+    Verdict,
+    effect_between,
+    is_above,
+    mean_of,
+    unknown,
+)
+
+TITLE = "The learning rate did not fit"
+LEAST_GAP = 0.03  # nats on the training images
+TEST = "paired bootstrap against a refitted head; the shape of the loss curve"
+MEASURE = "NLL on the training images less that of a careful head"
+
+
+def judge(evidence: Evidence) -> Verdict:
+    """Whether training was rough, or stopped half way."""
+    if (refits := evidence.refits) is None:
+        return unknown("Needs the training images and the history of the training.")
+    labels = evidence.parts["train"].labels
+    gap = mean_of(evidence.said["train"].nll - refits.healthy.nll("train", labels), evidence.seed)
+    text = (
+        f"NLL {words.number(evidence.said['train'].nll.mean())} on its own training images; a "
+        f"careful head reaches {words.number(refits.healthy.nll('train', labels).mean())}."
+    )
+    curve = read_curve(evidence.history)
+    if not is_above(gap, LEAST_GAP):
+        return Verdict(ABSENT, text, MEASURE, gap, TEST)
+    if curve is None:
+        needs = " It has not learnt all it could; the history of its training would tell why."
+        return Verdict(UNKNOWN, text + needs, MEASURE, gap, TEST)
+    if not curve.is_finite or curve.climbs > ROUGH:
+        text += " Its loss went up and down, or away: the rate was too high."
+        advice = "Lower the learning rate, three to ten times."
+    elif curve.late_fall > FALLING:
+        text += (
+            f" {words.percent(curve.late_fall)} of the fall of its loss came in the second half: "
+            "it was still learning when it was stopped, so the rate was too low."
+        )
+        advice = "Train longer, or raise the learning rate, three to ten times."
+    else:
+        return Verdict(ABSENT, text + " Its loss curve is smooth and flat.", MEASURE, gap, TEST)
+    part = evidence.parts["test"]
+    better = refits.healthy.log_probs["test"]
+    effect = effect_between(part.log_probs, better, part.labels, evidence.seed)
+    return Verdict(PRESENT, text, MEASURE, gap, TEST, effect, advice)

@@ -1,0 +1,70 @@
+"""Overfitting: it has learnt its training images by heart, and says so of all others.
+
+Its NLL on training images lies below that on new ones, and a head on the same features with early
+stopping and weight decay has a lower NLL on the new ones: the accuracy may be the same (Guo et al.
+2017, section 3, who call it NLL overfitting). The history, where there is one, shows the turn.
+"""
+
+import numpy as np
+
+from research.evidence import Evidence
+from research.report import words
+from research.verdict import (
+    ABSENT,
+    LEAST_EFFECT,
+    PRESENT,
+    Verdict,
+    difference_of,
+    effect_between,
+    is_above,
+    unknown,
+)
+
+TITLE = "It has learnt its training images by heart"
+TEST = "paired bootstrap against a head with early stopping and weight decay"
+
+
+def _turn(history: tuple[dict, ...]) -> str:
+    """What the validation NLL did in training, in words; empty where it did not turn."""
+    nll = np.array([row["valid_nll"] for row in history if "valid_nll" in row])
+    if len(nll) < 3 or not np.isfinite(nll).all() or nll[-1] < 1.1 * nll.min():
+        return ""
+    epoch = history[int(nll.argmin())].get("epoch", int(nll.argmin()) + 1)
+    return (
+        f" In training its validation NLL fell to {words.number(nll.min())} (epoch {epoch:g}) and "
+        f"rose again to {words.number(nll[-1])}."
+    )
+
+
+def judge(evidence: Evidence) -> Verdict:
+    """Whether the same features, fitted less closely, give better answers on new images."""
+    if (refits := evidence.refits) is None or not evidence.knows_training:
+        return unknown("Needs the training and validation images beside the test images.")
+    train, test = evidence.said["train"], evidence.said["test"]
+    gap = difference_of(test.nll, train.nll, evidence.seed)
+    labels = evidence.parts["test"].labels
+    healthy = refits.healthy
+    effect = effect_between(
+        evidence.parts["test"].log_probs, healthy.log_probs["test"], labels, evidence.seed
+    )
+    train_labels = evidence.parts["train"].labels
+    fits_closer = train.nll.mean() < healthy.nll("train", train_labels).mean()
+    measure = "NLL on the test images less that on the training images"
+    is_there = fits_closer and is_above(gap, LEAST_EFFECT) and is_above(effect.nll, LEAST_EFFECT)
+    text = (
+        f"NLL {words.number(train.nll.mean())} on the images it learnt from, "
+        f"{words.number(test.nll.mean())} on new ones"
+    )
+    if not is_there:
+        return Verdict(ABSENT, f"{text}; a tamer head does no better.", measure, gap, TEST)
+    return Verdict(
+        PRESENT,
+        f"{text}; a head on the same features that was stopped in time has "
+        f"{words.number(healthy.nll('test', labels).mean())}.{_turn(evidence.history)}",
+        measure,
+        gap,
+        TEST,
+        effect,
+        "Stop when the validation NLL is lowest, add weight decay or dropout, or keep a "
+        "distribution over the weights; temperature scaling mends what is trained already.",
+    )

@@ -1,0 +1,46 @@
+"""The pixels reach the network in another form than in its training.
+
+BGR for RGB, 0..1 for 0..255, other means: a network still answers, and with certainty. The other
+forms are tried; one that is right far more often is the one that it was trained with.
+"""
+
+import numpy as np
+
+from research.evidence import Evidence
+from research.report import words
+from research.verdict import ABSENT, PRESENT, Verdict, effect_between, is_above, mean_of, unknown
+
+TITLE = "Its pixels come in the wrong form"
+IS_PLUMBING = True
+LEAST_GAIN = 0.05  # of accuracy
+MOST_IMAGES = 200
+
+
+def judge(evidence: Evidence) -> Verdict:
+    """Whether another preprocessing is right more often on the test images."""
+    part = evidence.parts["test"]
+    if not evidence.ask_as or part.images is None:
+        return unknown("Needs the images and a model that was trained elsewhere (--model).")
+    chosen = np.random.default_rng(evidence.seed).permutation(len(part.labels))[:MOST_IMAGES]
+    images, labels = np.asarray(part.images[np.sort(chosen)]), part.labels[np.sort(chosen)]
+    as_it_is = part.log_probs[np.sort(chosen)]
+    right = as_it_is.argmax(axis=1) == labels
+    tried = {name: ask(images) for name, ask in evidence.ask_as.items()}
+    accuracy = {name: float(np.mean(x.argmax(axis=1) == labels)) for name, x in tried.items()}
+    best = max(accuracy, key=accuracy.get)
+    gain = mean_of((tried[best].argmax(axis=1) == labels) - right.astype(float), evidence.seed)
+    told = ", ".join(f"{name} {words.percent(value)}" for name, value in accuracy.items())
+    text = f"Right as it is: {words.percent(right.mean())}; with other forms: {told}."
+    measure, test = f"accuracy gained with '{best}'", "each form tried, paired bootstrap"
+    if not is_above(gain, LEAST_GAIN):
+        return Verdict(ABSENT, text, measure, gain, test)
+    return Verdict(
+        PRESENT,
+        text,
+        measure,
+        gain,
+        test,
+        effect_between(as_it_is, tried[best], labels, evidence.seed),
+        f"Prepare the pixels as in training: --preprocess {best}.",
+        mended=evidence.prepared_as and evidence.prepared_as(best),
+    )

@@ -1,0 +1,88 @@
+"""A shortcut: a mark in a corner tells it the class, and the picture does not matter.
+
+Permutation importance (Breiman 2001) of regions: the region of each test image is swapped for that
+of another one, so that it looks as before and tells nothing. A corner holds little of most objects;
+a classifier that goes wrong without its corners has learnt something else than the object.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from research.evidence import Evidence
+from research.metrics.predictive import scores
+from research.report import words
+from research.verdict import ABSENT, PRESENT, Effect, Verdict, is_above, mean_of, unknown
+
+TITLE = "It looks at a mark instead of the object"
+CELLS = 6  # a side; the corners are one cell each
+LEAST_DROP = 0.05  # of accuracy
+MOST_IMAGES = 200
+LEAST_IMAGES = 20
+
+
+def importance(
+    ask: Callable, images: np.ndarray, labels: np.ndarray, seed: int
+) -> dict[tuple[int, int], tuple[np.ndarray, np.ndarray]]:
+    """What is lost when a cell of the image is another image's.
+
+    Args:
+        ask: images [N, H, W, 3] -> log_probs [N, K].
+        images: [N, H, W, 3] uint8.
+        labels: [N].
+        seed: of the other images.
+
+    Returns:
+        By (row, column) of a `CELLS` by `CELLS` grid: the fall of being right [N], -1 to 1, and the
+        rise of the NLL [N].
+    """
+    before = scores(ask(images)[None], labels)
+    others = images[np.random.default_rng(seed).permutation(len(images))]
+    rows, columns = (np.linspace(0, side, CELLS + 1).astype(int) for side in images.shape[1:3])
+    found = {}
+    for r in range(CELLS):
+        for c in range(CELLS):
+            cell = slice(None), slice(rows[r], rows[r + 1]), slice(columns[c], columns[c + 1])
+            swapped = images.copy()
+            swapped[cell] = others[cell]
+            after = scores(ask(swapped)[None], labels)
+            found[r, c] = before.correct - after.correct.astype(float), after.nll - before.nll
+    return found
+
+
+def judge(evidence: Evidence) -> Verdict:
+    """Whether a corner of the image decides."""
+    part = evidence.parts["test"]
+    if evidence.ask is None or part.images is None:
+        return unknown("Needs the images and the network.")
+    if len(part.labels) < LEAST_IMAGES or min(part.images.shape[1:3]) < CELLS:
+        return unknown(f"Needs {LEAST_IMAGES} test images of {CELLS} pixels or more.")
+    chosen = np.random.default_rng(evidence.seed).permutation(len(part.labels))[:MOST_IMAGES]
+    images, labels = np.asarray(part.images[np.sort(chosen)]), part.labels[np.sort(chosen)]
+    found = importance(evidence.ask, images, labels, evidence.seed)
+    last = CELLS - 1
+    corners = {(r, c): found[r, c] for r in (0, last) for c in (0, last)}
+    where = max(corners, key=lambda cell: corners[cell][0].mean())
+    drop, rise = (mean_of(each, evidence.seed) for each in corners[where])
+    name = f"{'upper' if where[0] == 0 else 'lower'} {'left' if where[1] == 0 else 'right'}"
+    highest = max(found, key=lambda cell: found[cell][0].mean())
+    text = (
+        f"With the {name} corner taken from another image, it is right "
+        f"{words.percent(abs(drop.value))} {'less' if drop.value >= 0 else 'more'} often. "
+        f"No part matters more than row {highest[0] + 1}, column {highest[1] + 1} of a "
+        f"{CELLS} by {CELLS} grid ({words.percent(abs(found[highest][0].mean()))})."
+    )
+    measure = f"accuracy lost without the {name} corner"
+    test = "permutation importance of image regions, paired bootstrap"
+    if not is_above(drop, LEAST_DROP):
+        return Verdict(ABSENT, text, measure, drop, test)
+    return Verdict(
+        PRESENT,
+        text,
+        measure,
+        drop,
+        test,
+        Effect(rise, None),
+        f"Look at what is in the {name} corner (a date, a logo, a mark of the camera), crop or "
+        "cover it, and train again.",
+    )

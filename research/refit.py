@@ -1,0 +1,261 @@
+"""The same head, trained anew with one thing changed: what would it say without that cause?
+
+A head of one hidden layer on the principal components of cached features, with early stopping and
+weight decay: a head as it should have been trained. It stands in for the classifier's own, which
+may be any; causes in the data are told by refits against refits. All of them share one compiled
+program, as a change is an array: the weight of every training example (0 removes it) or its label.
+"""
+
+from functools import cached_property, partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+COMPONENTS = 128
+MOST_EXAMPLES = 4_000  # of the training split
+FOLDS = 5
+
+
+class HeadOptions(NamedTuple):
+    """How a head is trained."""
+
+    hidden: int = 64
+    epochs: int = 40
+    learning_rate: float = 3e-3  # of Adam; falls to 0 by half a cosine
+    weight_decay: float = 1e-2  # decoupled
+    dropout: float = 0.0  # of the hidden units
+    batch_size: int = 64
+
+
+CAREFUL = HeadOptions()
+
+
+class Head(NamedTuple):
+    """A trained head's answers, and its loss curve."""
+
+    best: dict[str, np.ndarray]  # by split: log_probs [N, K] at the lowest validation NLL
+    last: dict[str, np.ndarray]  # after the last epoch
+    history: tuple[dict, ...]  # rows with epoch, loss, valid_nll, learning_rate
+    params: tuple[dict, dict]  # best and last
+
+
+def forward(params: dict, x: jax.Array, key: jax.Array | None = None, dropout: float = 0.0):
+    """Inputs [N, D] -> log_probs [N, K]."""
+    hidden = jax.nn.relu(x @ params["w1"] + params["b1"])
+    if key is not None and dropout:
+        kept = jax.random.bernoulli(key, 1 - dropout, hidden.shape)
+        hidden = jnp.where(kept, hidden / (1 - dropout), 0.0)
+    return jax.nn.log_softmax(hidden @ params["w2"] + params["b2"])
+
+
+def _init(key, inputs, hidden, classes):
+    one, two = jax.random.split(key)
+    return {
+        "w1": jax.random.normal(one, (inputs, hidden)) * (2 / inputs) ** 0.5,
+        "b1": jnp.zeros(hidden),
+        "w2": jax.random.normal(two, (hidden, classes)) * (1 / hidden) ** 0.5,
+        "b2": jnp.zeros(classes),
+    }
+
+
+def _nll(log_probs, labels, weights):
+    picked = jnp.take_along_axis(log_probs, labels[:, None], axis=-1)[:, 0]
+    return -jnp.sum(weights * picked) / jnp.sum(weights)
+
+
+@partial(
+    jax.jit, static_argnames=("hidden", "classes", "epochs", "dropout", "batch_size", "constant")
+)
+def _train(
+    key, train, valid, asked, rate, decay, *, hidden, classes, epochs, dropout, batch_size, constant
+):
+    x, labels, weights = train
+    steps = len(x) // batch_size
+    schedule = optax.cosine_decay_schedule(1.0, epochs * steps)
+    tx = optax.chain(optax.scale_by_adam(), optax.add_decayed_weights(decay))
+    params = _init(jax.random.fold_in(key, 0), x.shape[-1], hidden, classes)
+
+    def loss(params, key, index):
+        log_probs = forward(params, x[index], key, dropout)
+        picked = jnp.take_along_axis(log_probs, labels[index][:, None], axis=-1)[:, 0]
+        return -jnp.mean(weights[index] * picked)
+
+    def step(carry, each):
+        params, opt_state, count = carry
+        key, index = each
+        value, gradient = jax.value_and_grad(loss)(params, key, index)
+        updates, opt_state = tx.update(gradient, opt_state, params)
+        now = rate if constant else rate * schedule(count)
+        params = jax.tree.map(lambda p, u: p - now * u, params, updates)
+        return (params, opt_state, count + 1), value
+
+    def epoch(carry, number):
+        inner, best, best_nll = carry
+        order_key, noise_key = jax.random.split(jax.random.fold_in(key, number + 1))
+        order = jax.random.permutation(order_key, len(x))[: steps * batch_size]
+        keys = jax.random.split(noise_key, steps)
+        inner, losses = jax.lax.scan(step, inner, (keys, order.reshape(steps, batch_size)))
+        nll = _nll(forward(inner[0], valid[0]), *valid[1:])
+        is_better = nll < best_nll
+        best = jax.tree.map(lambda new, old: jnp.where(is_better, new, old), inner[0], best)
+        now = rate if constant else rate * schedule(inner[2] - 1)
+        return (inner, best, jnp.fmin(nll, best_nll)), (jnp.mean(losses), nll, now)
+
+    begin = (params, tx.init(params), jnp.int32(0)), params, jnp.float32(jnp.inf)
+    ((last, *_), best, _), curves = jax.lax.scan(epoch, begin, jnp.arange(epochs))
+    said = [{name: forward(p, each) for name, each in asked.items()} for p in (best, last)]
+    return said, curves, (best, last)
+
+
+def train_head(
+    inputs: dict[str, np.ndarray],
+    train: tuple[np.ndarray, np.ndarray],
+    valid: tuple[np.ndarray, np.ndarray],
+    classes: int,
+    seed: int,
+    options: HeadOptions = CAREFUL,
+    *,
+    weights: np.ndarray | None = None,
+    valid_weights: np.ndarray | None = None,
+    constant: bool = False,
+) -> Head:
+    """Trains one head.
+
+    Args:
+        inputs: by split: [N, D], what is asked about in the end.
+        train: inputs [N, D] and labels [N] to learn from.
+        valid: likewise, to choose the epoch by.
+        classes: K.
+        seed: of the initial weights and the order.
+        options: how; the numbers that are floats change nothing that is compiled.
+        weights: of the training examples [N]; brought to a mean of 1.
+        valid_weights: of the validation examples.
+        constant: whether the learning rate stays as it is.
+    """
+    x, labels = train
+    n, size = len(labels), options.batch_size
+    weights = np.ones(n) if weights is None else np.asarray(weights, np.float64)
+    weights = weights * n / max(weights.sum(), 1e-12)
+    index = np.arange(max(n, size)) % n  # a split shorter than a batch is repeated
+    valid_weights = np.ones(len(valid[1])) if valid_weights is None else valid_weights
+    said, curves, params = _train(
+        jax.random.key(seed),
+        (
+            jnp.asarray(x[index], jnp.float32),
+            jnp.asarray(labels[index], jnp.int32),
+            jnp.asarray(weights[index], jnp.float32),
+        ),
+        (
+            jnp.asarray(valid[0], jnp.float32),
+            jnp.asarray(valid[1], jnp.int32),
+            jnp.asarray(valid_weights, jnp.float32),
+        ),
+        {name: jnp.asarray(each, jnp.float32) for name, each in inputs.items()},
+        jnp.float32(options.learning_rate),
+        jnp.float32(options.weight_decay),
+        hidden=options.hidden,
+        classes=classes,
+        epochs=options.epochs,
+        dropout=options.dropout,
+        batch_size=size,
+        constant=constant,
+    )
+    best, last = ({name: np.asarray(x, np.float64) for name, x in each.items()} for each in said)
+    columns = zip(*(np.asarray(each, np.float64) for each in curves), strict=True)
+    history = tuple(
+        {"epoch": number, "loss": loss, "valid_nll": nll, "learning_rate": rate}
+        for number, (loss, nll, rate) in enumerate(columns, start=1)
+    )
+    return Head(best, last, history, params)
+
+
+class Refit(NamedTuple):
+    """What a refitted head says, at its best epoch on the validation split."""
+
+    log_probs: dict[str, np.ndarray]  # by split: [N, K], normalised
+
+    def nll(self, split: str, labels: np.ndarray) -> np.ndarray:
+        """Of each example [N], in nats."""
+        return -self.log_probs[split][np.arange(len(labels)), labels]
+
+
+class Refits:
+    """Heads refitted on the features of one classifier."""
+
+    def __init__(
+        self,
+        features: dict[str, np.ndarray],
+        labels: dict[str, np.ndarray],
+        classes: int,
+        seed: int,
+    ):
+        """Projects the features on their principal components.
+
+        Args:
+            features: by split: [N, ...].
+            labels: by split: [N] int.
+            classes: K.
+            seed: of the initial weights and the order.
+        """
+        self.kept = np.random.default_rng(seed).permutation(len(labels["train"]))[:MOST_EXAMPLES]
+        flat = {name: each.reshape(len(each), -1) for name, each in features.items()}
+        train = flat["train"][self.kept].astype(np.float64)
+        mean, deviation = train.mean(axis=0), train.std(axis=0)
+        self.is_alive = deviation > 1e-6 * max(deviation.max(), 1e-12)
+        scale = np.where(self.is_alive, deviation, np.inf)  # what never varies tells nothing
+        _, values, axes = np.linalg.svd((train - mean) / scale, full_matrices=False)
+        count = max(1, int(np.sum(values[:COMPONENTS] > 1e-3 * max(values[0], 1e-12))))
+        spread = np.maximum(values[:count] / len(train) ** 0.5, 1e-12)
+        # Half way to whitening: small directions count, but noise is not blown up.
+        turn = axes[:count].T / np.sqrt(spread * spread[0])
+
+        def project(x):
+            # Inputs far outside what was seen in training are drawn in.
+            return np.clip((((x - mean) / scale) @ turn), -20, 20).astype(np.float32)
+
+        self.inputs = {name: project(each) for name, each in flat.items()}
+        self.labels = {name: np.asarray(each, np.int32) for name, each in labels.items()}
+        self.classes, self.seed = classes, seed
+
+    @property
+    def train_labels(self) -> np.ndarray:
+        """Of the training examples that refits use: [N]."""
+        return self.labels["train"][self.kept]
+
+    def fit(
+        self, weights: np.ndarray | None = None, valid_weights: np.ndarray | None = None
+    ) -> Refit:
+        """One head.
+
+        Args:
+            weights: of the training examples that refits use [N]; 0 removes one.
+            valid_weights: of the validation examples.
+        """
+        head = train_head(
+            self.inputs,
+            (self.inputs["train"][self.kept], self.train_labels),
+            (self.inputs["valid"], self.labels["valid"]),
+            self.classes,
+            self.seed,
+            weights=weights,
+            valid_weights=valid_weights,
+        )
+        return Refit(head.best)
+
+    @cached_property
+    def healthy(self) -> Refit:
+        """Nothing changed: the head as it should have been trained."""
+        return self.fit()
+
+    @cached_property
+    def out_of_fold(self) -> np.ndarray:
+        """What heads that have not seen a training example say of it: log_probs [N, K]."""
+        fold = np.random.default_rng(self.seed + 1).permutation(len(self.kept)) % FOLDS
+        said = np.zeros((len(self.kept), self.classes))
+        for number in range(FOLDS):
+            refit = self.fit(weights=(fold != number).astype(float))
+            said[fold == number] = refit.log_probs["train"][self.kept][fold == number]
+        return said

@@ -1,0 +1,41 @@
+"""What a loss curve says: rough, still falling, or flat.
+
+The curve is the mean training loss of every epoch. How far training has come is told by the sum of
+the learning rates so far, because a rate that is lowered to 0 flattens every curve.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+ROUGH = 1.0  # climbs, times the whole range of the curve
+FALLING = 0.15  # of the whole fall, in the second half
+
+
+class Curve(NamedTuple):
+    """A loss curve in three numbers."""
+
+    climbs: float  # the sum of all rises over the range; 0 of a curve that only falls
+    late_fall: float  # share of the whole fall that came in the second half
+    is_finite: bool
+
+
+def read_curve(history: tuple[dict, ...]) -> Curve | None:
+    """The curve of a history; None where it is too short to tell.
+
+    Args:
+        history: rows with `loss`, and `learning_rate` where it varies.
+    """
+    rows = [row for row in history if row.get("loss") is not None]
+    loss = np.array([row["loss"] for row in rows], np.float64)
+    if len(loss) < 5:
+        return None
+    if not np.isfinite(loss).all():
+        return Curve(np.inf, 0.0, False)
+    rates = np.array([row.get("learning_rate", 1.0) or 0.0 for row in rows], np.float64)
+    way = np.cumsum(rates if rates.sum() > 0 else np.ones(len(rows)))
+    half = loss[np.searchsorted(way, way[-1] / 2)]
+    fall, height = loss[0] - loss[-1], loss.max() - loss.min()
+    climbs = np.maximum(np.diff(loss), 0).sum() / height if height > 0 else 0.0
+    late = (half - loss[-1]) / fall if fall > 0 else 0.0
+    return Curve(float(climbs), float(late), True)
