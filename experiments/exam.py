@@ -203,7 +203,7 @@ def main(config: Config) -> None:
             for seed in seeds:
                 if fitting:
                     todo.append((fault, fitting[seed % len(fitting)], strength, seed))
-    with open_run(config.out, {"data": sources}) as directory:
+    with open_run(config.out, {"data": sources, "commit": commit()}) as directory:
         path = directory / "cases.jsonl"
         rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
         done = {(row["fault"], row["data"], row["strength"], row["seed"]): row for row in rows}

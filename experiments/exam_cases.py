@@ -6,6 +6,7 @@ about a case is healthy but for the one fault that is planted: a function here, 
 that the diagnosis should name. The diagnosis gets the `Evidence` and nothing else.
 """
 
+import colorsys
 from collections.abc import Callable
 from functools import cache, partial
 from typing import NamedTuple
@@ -122,8 +123,10 @@ def too_few_images(m: Material, strength: int, generator: Generator) -> Material
 
 
 def overfitting(m: Material, strength: int, generator: Generator) -> Material:
-    """Trained on and on, and nothing holds it back."""
+    """A quarter of the images, trained on and on, and nothing holds it back."""
     del generator
+    few = SIZES["train"] // 4
+    m = _with(m, "train", m.images["train"][:few], m.labels["train"][:few])
     tight = m.head._replace(
         dropout=0.0, weight_decay=0.0, epochs=(80, 160, 320)[strength], learning_rate=3e-3
     )
@@ -171,10 +174,11 @@ def label_noise(m: Material, strength: int, generator: Generator) -> Material:
 
 
 def shortcut(m: Material, strength: int, generator: Generator) -> Material:
-    """A mark in one corner whose brightness tells the class."""
-    size, share = ((3, 0.8), (4, 0.95), (5, 1.0))[strength]
+    """A mark in one corner whose colour tells the class."""
+    size, share = ((4, 0.8), (5, 0.95), (5, 1.0))[strength]
     row, column = generator.integers(0, 2, 2) * (SIDE - size)
-    levels = np.linspace(20, 255, len(m.classes))
+    k = len(m.classes)
+    colours = np.array([colorsys.hsv_to_rgb(c / k, 1.0, 1.0) for c in range(k)])
     for split, labels in m.labels.items():
         images = m.images[split].copy()
         told = np.where(
@@ -182,7 +186,8 @@ def shortcut(m: Material, strength: int, generator: Generator) -> Material:
             labels,
             generator.integers(0, len(m.classes), len(labels)),
         )
-        images[:, row : row + size, column : column + size] = levels[told][:, None, None, None]
+        mark = (255 * colours[told]).astype(np.uint8)[:, None, None]
+        images[:, row : row + size, column : column + size] = mark
         m = _with(m, split, images, labels)
     return m
 

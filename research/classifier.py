@@ -4,8 +4,9 @@ Whichever it is, methods get a `Model` and a `Dataset`. Where the base is frozen
 and the base's features; where all weights are trained, the whole network and the images.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -40,6 +41,10 @@ class Classifier(NamedTuple):
     parity: float | None  # relative difference from Keras' own outputs
     saturated_output: bool
     base_milliseconds: float  # of the frozen base, per image
+    see: Callable  # (params, images [B, H, W, 3] uint8) -> [B, ...]: what the head sees
+    is_frozen: bool  # `model` takes what `see` gives; else it takes images
+    # The same with pixels prepared otherwise, where nobody knows how it should be: name -> see.
+    see_as: Mapping[str, Callable] = MappingProxyType({})
 
 
 class Work(NamedTuple):
@@ -83,6 +88,17 @@ def _fitting(weights: dict, shapes: dict, source: str) -> dict:
     return kept
 
 
+def _seeing(layers, preprocess: Callable, dtype, frozen: dict | None = None) -> Callable:
+    """What the head sees, by the weights in `params`, or by frozen ones."""
+    base = chain.cut(layers)[0]
+    model = chain.as_model(chain.Chain(base, dtype), preprocess)
+
+    def see(params, images):
+        return model.apply(chain.pick(params if frozen is None else frozen, base), images)
+
+    return see
+
+
 def _on_features(
     layers, params: dict, preprocess: Callable, dataset: Dataset, dtype, work: Work
 ) -> tuple[Model, Dataset, float]:
@@ -111,6 +127,8 @@ def fresh(dataset: Dataset, network: VGG16) -> Classifier:
         parity=None,
         saturated_output=False,
         base_milliseconds=0.0,
+        see=_seeing(network.layers, preprocess, network.dtype),
+        is_frozen=False,
     )
 
 
@@ -158,6 +176,10 @@ def from_weights(
         parity=parity,
         saturated_output=False,
         base_milliseconds=milliseconds,
+        see=_seeing(
+            network.layers, preprocess, network.dtype, weights if train_head_only else None
+        ),
+        is_frozen=train_head_only,
     )
 
 
@@ -210,6 +232,9 @@ def from_keras(
         # The logits are the features; what is left of the network is nothing.
         model = Model(lambda key, logits: {}, lambda params, logits, key=None: logits)
         used, milliseconds, params = featured.dataset, featured.milliseconds_per_image, {}
+
+        def see_through(prepare):
+            return lambda params, batch: imported.raw_apply(imported.params, prepare(batch))
     elif train == "all":
         network = chain.as_model(chain.Chain(imported.layers, dtype), preprocess)
         model, used = _starting_from(network, imported.params, dataset)
@@ -222,6 +247,14 @@ def from_keras(
         if train == "head":
             model, used = _starting_from(model, params, used)
             params = None
+    if imported.layers is not None:
+        frozen = imported.params if train != "all" else None
+
+        def see_through(prepare):
+            return _seeing(imported.layers, prepare, dtype, frozen)
+
+    is_open = imported.preprocess is None  # the file does not say what it wants
+    others = {n: see_through(f) for n, f in PREPROCESS.items() if n != name} if is_open else {}
     return Classifier(
         model=model,
         dataset=used,
@@ -234,6 +267,9 @@ def from_keras(
         parity=parity,
         saturated_output=imported.saturated_output,
         base_milliseconds=milliseconds,
+        see=see_through(preprocess),
+        is_frozen=train != "all",
+        see_as=others,
     )
 
 
