@@ -35,6 +35,7 @@ from experiments.benchmark_run import (
 )
 from research import classifier as classifiers
 from research import recipe as recipes
+from research import words
 from research.data.load import load
 from research.errors import UserError
 from research.files import write_json, write_whole
@@ -42,7 +43,6 @@ from research.fit import Options
 from research.mesh import check_batch_size, data_mesh
 from research.models.vgg import VGG16
 from research.recipe import Recipe
-from research.report import words
 from research.report.benchmark import rows, table
 from research.run_folder import fingerprint, open_run
 

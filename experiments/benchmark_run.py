@@ -17,6 +17,7 @@ from scipy.special import log_softmax
 
 from experiments.benchmark_costs import PREDICT_BATCH, measure_costs
 from research import recipe as recipes
+from research import words
 from research.data.corruptions import CORRUPTIONS, NUM_LEVELS, corrupt_all
 from research.data.dataset import Dataset, Images
 from research.errors import UserError
@@ -27,7 +28,6 @@ from research.methods.temperature import fit_temperature
 from research.metrics.predictive import predictive
 from research.predict import predictor
 from research.recipe import Given, Recipe, starting_point
-from research.report import words
 
 POINT = Recipe("point")
 

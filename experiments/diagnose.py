@@ -28,6 +28,7 @@ from research.classifier import Classifier
 from research.data.dataset import Dataset, Split
 from research.data.load import load
 from research.data.predictions import read_predictions
+from research.diagnose import diagnose
 from research.errors import UserError
 from research.features import identify
 from research.fit import Fitted, Options, fit
@@ -37,6 +38,8 @@ from research.models.keras_file import check_readable
 from research.models.pretrained import import_keras
 from research.models.saved_weights import read_weights, save_weights
 from research.models.vgg import VGG16
+from research.observe import observe, observe_predictions
+from research.progress import read_history
 from research.recipe import Recipe, base, parse, with_options
 from research.report import terminal
 from research.report.result import describe_data, describe_model, describe_predictions
@@ -150,6 +153,7 @@ def main(config: Config) -> None:
             file = read_predictions(config.predictions, config.label_column, config.logits)
             check(names, len(file.classes))
             judged = judge_predictions(file, config.seed)
+            observed = observe_predictions(file, config.seed)
             data, model = describe_predictions(config.predictions.name, file)
             rows = {name: file.split == name for name in data["counts"]}
             splits = {n: Split(None, file.labels[mask], file.ids[mask]) for n, mask in rows.items()}
@@ -172,11 +176,20 @@ def main(config: Config) -> None:
                 mesh,
                 classifier.base_milliseconds,
             )
+            observed = observe(
+                classifier,
+                fitted["point"].state.params,
+                dataset,
+                judged["point"].log_probs,
+                read_history(directory / "training" / "point"),
+                config.seed,
+            )
             data, model = describe_data(dataset), describe_model(classifier, training)
             splits, classes = dataset.splits, dataset.classes
         labels = {name: split.labels for name, split in splits.items()}
         names = tuple(name for name in names if name not in judged)  # a temperature always is
         judged |= judge_calibrated(judged["point"], names, labels, config.seed)
+        found = diagnose(observed.evidence)
         result = write_report(
             directory,
             data=data,
@@ -184,6 +197,8 @@ def main(config: Config) -> None:
             splits=splits,
             classes=classes,
             judged=judged,
+            found=found,
+            observed=observed,
             seed=config.seed,
             max_error=config.max_error,
             seconds=time.perf_counter() - started,

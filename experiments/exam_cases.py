@@ -20,7 +20,7 @@ from scipy.special import log_softmax
 from research.data import inspection
 from research.evidence import Evidence, Part
 from research.models.preprocess import PREPROCESS
-from research.refit import Head, HeadOptions, forward, train_head
+from research.refit import Head, HeadOptions, head_model, train_head
 
 SIDE = 32
 SIZES = {"train": 600, "valid": 300, "test": 400}
@@ -300,13 +300,13 @@ def examine(m: Material, seed: int) -> Evidence:
     answer = m.answer or (lambda log_probs: log_probs)
 
     def ask_with(form, images):
-        return answer(_say(params, scaled(_in_batches(images, form))))
+        return answer(_say(m, params, scaled(_in_batches(images, form))))
 
     def prepared(form: str) -> Evidence:
         parts = {}
         for split, images in m.images.items():
             x = scaled(_in_batches(images, form))
-            parts[split] = Part(answer(_say(params, x)), m.labels[split], x, images)
+            parts[split] = Part(answer(_say(m, params, x)), m.labels[split], x, images)
         return Evidence(
             classes=m.classes,
             parts=parts,
@@ -320,6 +320,8 @@ def examine(m: Material, seed: int) -> Evidence:
     return prepared(m.form)._replace(ask_as=others, prepared_as=prepared)
 
 
-def _say(params: dict, x: np.ndarray) -> np.ndarray:
+def _say(m: Material, params: dict, x: np.ndarray) -> np.ndarray:
     """Log-probabilities [N, K], float64."""
-    return np.asarray(jax.jit(forward)(params, jnp.asarray(x, jnp.float32)), np.float64)
+    model = head_model(m.head.hidden, m.head.dropout, len(m.classes))
+    logits = jax.jit(model.apply)(params, jnp.asarray(x, jnp.float32))
+    return log_softmax(np.asarray(logits, np.float64), axis=1)

@@ -18,8 +18,8 @@ import tyro
 from scipy.stats import t
 
 from experiments import cli
+from research import words
 from research.errors import UserError
-from research.report import words
 
 METRICS = ("accuracy", "mean_confidence", "nll", "brier", "ece")
 COMPARED = "NLL at T, change from point"

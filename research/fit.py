@@ -8,6 +8,7 @@ one that was stopped goes on.
 import json
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -76,7 +77,7 @@ class _Trained(NamedTuple):
     seconds: float
 
 
-def _train(recipe, model, dataset, options, key, directory, mesh, params) -> _Trained:
+def _train(recipe, model, dataset, options, key, directory, mesh, params, watch) -> _Trained:
     told = recipes.training(recipe)
     steps_per_epoch = max(1, dataset.num_train // options.batch_size)
     num_steps = round(options.epochs * told.epochs * steps_per_epoch)
@@ -93,13 +94,13 @@ def _train(recipe, model, dataset, options, key, directory, mesh, params) -> _Tr
     if recipe == Recipe("point") and params is not None:
         return _Trained(method, replicate(method.init(key, None, params), mesh), 0, 0, 0, 0.0)
     if (wrap := recipes.wrapper_of_state(recipe)) is not None:
-        inner = _train(recipe.inner, model, dataset, options, key, directory, mesh, params)
+        inner = _train(recipe.inner, model, dataset, options, key, directory, mesh, params, watch)
         return inner._replace(method=method, state=wrap(inner.state))
 
-    start = None
+    start, before = None, 0
     if (first := recipes.starting_point(recipe)) is not None:
-        trained = _train(first, model, dataset, options, key, directory, mesh, params)
-        start = trained.state.params
+        trained = _train(first, model, dataset, options, key, directory, mesh, params, watch)
+        start, before = trained.state.params, trained.num_steps
     if num_steps == 0:
         image = dataset.train.images[np.arange(1)]
         state = place(initialise(method, key, image, start), method.members, mesh)
@@ -117,7 +118,8 @@ def _train(recipe, model, dataset, options, key, directory, mesh, params) -> _Tr
         keep=told.keep,
     )
     try:
-        trained = train(method, dataset, settings, key, folder, mesh, schedule, start)
+        later = watch and (lambda step, nll: watch(before + step, nll))
+        trained = train(method, dataset, settings, key, folder, mesh, schedule, start, later)
     except UserError as error:
         raise UserError(f"{recipe}: {error}") from error
     seconds = _seconds(folder, trained.steps)
@@ -133,6 +135,7 @@ def fit(
     directory: Path,
     mesh: Mesh,
     params: Any = None,
+    watch: Callable[[int, float], None] | None = None,
 ) -> Fitted:
     """Trains a method, or finds it trained, and finishes it.
 
@@ -145,13 +148,15 @@ def fit(
         directory: holds one folder for each training.
         mesh: devices that share a batch.
         params: of the trained point network, where there is one already; it is not trained then.
+        watch: is told the step and the validation NLL at each look, the steps of what is trained
+            first counted in full; it may raise, to stop there.
 
     Raises:
         UserError: bad options, or training diverged.
         SystemExit: told to stop; the same call goes on there.
     """
     train_key, finish_key = jax.random.split(key)
-    trained = _train(recipe, model, dataset, options, train_key, directory, mesh, params)
+    trained = _train(recipe, model, dataset, options, train_key, directory, mesh, params, watch)
     started = time.perf_counter()
     finished = jax.block_until_ready(trained.method.finish(finish_key, trained.state, dataset))
     seconds = trained.seconds + time.perf_counter() - started

@@ -26,6 +26,11 @@ def _rows(path: Path) -> list[dict]:
     return rows
 
 
+def read_history(directory: Path) -> tuple[dict, ...]:
+    """The rows of a training's log, in order; none where there was no training."""
+    return tuple(_rows(directory / "metrics.jsonl"))
+
+
 class Progress:
     """One training run's log. Rows after the step that a resumed run starts from are dropped."""
 

@@ -6,13 +6,16 @@ may be any; causes in the data are told by refits against refits. All of them sh
 program, as a change is an array: the weight of every training example (0 removes it) or its label.
 """
 
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+
+from research.method import Model
+from research.models import chain
 
 COMPONENTS = 128
 MOST_EXAMPLES = 4_000  # of the training split
@@ -42,23 +45,15 @@ class Head(NamedTuple):
     params: tuple[dict, dict]  # best and last
 
 
-def forward(params: dict, x: jax.Array, key: jax.Array | None = None, dropout: float = 0.0):
-    """Inputs [N, D] -> log_probs [N, K]."""
-    hidden = jax.nn.relu(x @ params["w1"] + params["b1"])
-    if key is not None and dropout:
-        kept = jax.random.bernoulli(key, 1 - dropout, hidden.shape)
-        hidden = jnp.where(kept, hidden / (1 - dropout), 0.0)
-    return jax.nn.log_softmax(hidden @ params["w2"] + params["b2"])
-
-
-def _init(key, inputs, hidden, classes):
-    one, two = jax.random.split(key)
-    return {
-        "w1": jax.random.normal(one, (inputs, hidden)) * (2 / inputs) ** 0.5,
-        "b1": jnp.zeros(hidden),
-        "w2": jax.random.normal(two, (hidden, classes)) * (1 / hidden) ** 0.5,
-        "b2": jnp.zeros(classes),
-    }
+@cache
+def head_model(hidden: int, dropout: float, classes: int) -> Model:
+    """One hidden layer of rectified linear units with dropout, and the logits."""
+    layers = (
+        chain.Dense("fc1", hidden, "relu"),
+        chain.Dropout(dropout),
+        chain.Dense("predictions", classes),
+    )
+    return chain.as_model(chain.Chain(layers))
 
 
 def _nll(log_probs, labels, weights):
@@ -66,20 +61,19 @@ def _nll(log_probs, labels, weights):
     return -jnp.sum(weights * picked) / jnp.sum(weights)
 
 
-@partial(
-    jax.jit, static_argnames=("hidden", "classes", "epochs", "dropout", "batch_size", "constant")
-)
-def _train(
-    key, train, valid, asked, rate, decay, *, hidden, classes, epochs, dropout, batch_size, constant
-):
+@partial(jax.jit, static_argnames=("model", "epochs", "batch_size", "constant"))
+def _train(key, train, valid, asked, rate, decay, *, model, epochs, batch_size, constant):
+    def say(params, x, key=None):
+        return jax.nn.log_softmax(model.apply(params, x, key))
+
     x, labels, weights = train
     steps = len(x) // batch_size
     schedule = optax.cosine_decay_schedule(1.0, epochs * steps)
     tx = optax.chain(optax.scale_by_adam(), optax.add_decayed_weights(decay))
-    params = _init(jax.random.fold_in(key, 0), x.shape[-1], hidden, classes)
+    params = model.init(jax.random.fold_in(key, 0), x[:1])
 
     def loss(params, key, index):
-        log_probs = forward(params, x[index], key, dropout)
+        log_probs = say(params, x[index], key)
         picked = jnp.take_along_axis(log_probs, labels[index][:, None], axis=-1)[:, 0]
         return -jnp.mean(weights[index] * picked)
 
@@ -98,7 +92,7 @@ def _train(
         order = jax.random.permutation(order_key, len(x))[: steps * batch_size]
         keys = jax.random.split(noise_key, steps)
         inner, losses = jax.lax.scan(step, inner, (keys, order.reshape(steps, batch_size)))
-        nll = _nll(forward(inner[0], valid[0]), *valid[1:])
+        nll = _nll(say(inner[0], valid[0]), *valid[1:])
         is_better = nll < best_nll
         best = jax.tree.map(lambda new, old: jnp.where(is_better, new, old), inner[0], best)
         now = rate if constant else rate * schedule(inner[2] - 1)
@@ -106,7 +100,7 @@ def _train(
 
     begin = (params, tx.init(params), jnp.int32(0)), params, jnp.float32(jnp.inf)
     ((last, *_), best, _), curves = jax.lax.scan(epoch, begin, jnp.arange(epochs))
-    said = [{name: forward(p, each) for name, each in asked.items()} for p in (best, last)]
+    said = [{name: say(p, each) for name, each in asked.items()} for p in (best, last)]
     return said, curves, (best, last)
 
 
@@ -156,10 +150,8 @@ def train_head(
         {name: jnp.asarray(each, jnp.float32) for name, each in inputs.items()},
         jnp.float32(options.learning_rate),
         jnp.float32(options.weight_decay),
-        hidden=options.hidden,
-        classes=classes,
+        model=head_model(options.hidden, options.dropout, classes),
         epochs=options.epochs,
-        dropout=options.dropout,
         batch_size=size,
         constant=constant,
     )

@@ -10,6 +10,7 @@ import math
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -105,6 +106,7 @@ def train(
     mesh: Mesh,
     schedule: optax.Schedule,
     start: Any = None,
+    watch: Callable[[int, float], None] | None = None,
 ) -> Trained:
     """Trains until the last step, or until the validation NLL stops falling.
 
@@ -120,6 +122,7 @@ def train(
         mesh: devices that share a batch.
         schedule: the learning rate, for the log and for the message when training diverges.
         start: parameters to start from; None: afresh.
+        watch: is told the step and the validation NLL at each look; it may raise, to stop there.
 
     Raises:
         UserError: the loss became NaN or infinite (the last good checkpoint stays); the batch is
@@ -187,6 +190,8 @@ def train(
                     summary = jax.tree.map(float, summarise(state)) | spread
                     progress.log(step, pending, valid, float(schedule(step)), summary)
                     pending = []
+                    if watch is not None:
+                        watch(step, nll)
                     finished = finished or position.stalled >= settings.patience
                     due = time.monotonic() - last_saved >= settings.save_seconds
                     if finished or stop or due:

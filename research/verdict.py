@@ -31,6 +31,7 @@ class Verdict(NamedTuple):
     effect: Effect | None = None  # of a cause that is present
     advice: str = ""
     suspects: tuple[tuple[str, int], ...] = ()  # (split, index) of images worth a look
+    heat: np.ndarray | None = None  # [rows, columns], what each region of the images matters
     mended: Any = None  # Evidence without this cause, for the causes that are asked after it
 
 

@@ -13,12 +13,14 @@ TOP = {"research", "experiments", "tests", "launch", "requirements.txt", "README
 TOP |= {"pyproject.toml", "LICENSE"}
 # A module imports its own floor and those below it, never one above.
 FLOORS = [
-    {"errors", "files", "interrupt", "likelihood", "method"},
+    {"errors", "files", "interrupt", "likelihood", "method", "words"},
     {"models", "posteriors", "losses"},
     {"methods", "calibrators", "metrics", "data", "mesh", "optimizer", "predict"},
     {"recipe", "calibrate", "run_folder", "checkpoint", "progress", "features", "train", "sweep"},
-    {"classifier", "fit"},
-    {"judge"},
+    {"classifier", "fit", "refit", "training_history"},
+    {"judge", "evidence", "verdict"},
+    {"diagnosis", "diagnose"},
+    {"observe"},
     {"report"},
 ]
 SOURCES = sorted((ROOT / "research").rglob("*.py"))

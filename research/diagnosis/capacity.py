@@ -5,8 +5,8 @@ the loss curve of the classifier was smooth and flat at its end: more training w
 helped, more units would. (One that is too large learns its images by heart: `overfitting.py`.)
 """
 
+from research import words
 from research.evidence import Evidence
-from research.report import words
 from research.training_history import FALLING, ROUGH, read_curve
 from research.verdict import (
     ABSENT,

@@ -7,9 +7,9 @@ head refitted with every training image weighted by how much rarer its class was
 import numpy as np
 from scipy.stats import chi2_contingency
 
+from research import words
 from research.evidence import Evidence
 from research.metrics.intervals import UNDEFINED, Estimate
-from research.report import words
 from research.verdict import ABSENT, PRESENT, Verdict, effect_between, is_above, unknown
 
 TITLE = "Some classes were too rare in training"

@@ -5,8 +5,8 @@ nothing of them either can hardly do much better; one that was trained on them d
 well on them as on the others.
 """
 
+from research import words
 from research.evidence import Evidence
-from research.report import words
 from research.verdict import (
     ABSENT,
     PRESENT,

@@ -9,16 +9,16 @@ least the probability that it gives that class on average where it is the label.
 
 import numpy as np
 
+from research import words
 from research.evidence import Evidence
 from research.metrics.intervals import proportion
-from research.report import words
 from research.verdict import ABSENT, PRESENT, Effect, Verdict, mean_of, unknown
 
 TITLE = "Some labels are wrong"
 SUREST = 0.2
 LEAST_SHARE = 0.03
 MOST_SHARE = 0.4  # above, images that cannot be told apart look the same
-LEAST_IMAGES = 100
+LEAST_IMAGES = 300
 MOST_SUSPECTS = 12
 
 

@@ -8,9 +8,9 @@ than the world is.
 import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
+from research import words
 from research.evidence import Evidence
 from research.metrics.intervals import proportion
-from research.report import words
 from research.verdict import ABSENT, PRESENT, Effect, Verdict, difference_of, unknown
 
 TITLE = "Test images have near-duplicates in training"

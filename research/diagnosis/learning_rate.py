@@ -5,8 +5,8 @@ loss curve tells which it is: rough or diverged, too high; still falling, too lo
 size of the network and not the rate (`capacity.py`).
 """
 
+from research import words
 from research.evidence import Evidence
-from research.report import words
 from research.training_history import FALLING, ROUGH, read_curve
 from research.verdict import (
     ABSENT,

@@ -7,8 +7,8 @@ stopping and weight decay has a lower NLL on the new ones: the accuracy may be t
 
 import numpy as np
 
+from research import words
 from research.evidence import Evidence
-from research.report import words
 from research.verdict import (
     ABSENT,
     LEAST_EFFECT,

@@ -6,9 +6,9 @@ the share of features that are the same for every image.
 
 import numpy as np
 
+from research import words
 from research.evidence import Evidence
 from research.metrics.intervals import proportion
-from research.report import words
 from research.verdict import ABSENT, PRESENT, Verdict, effect_between, unknown
 
 TITLE = "What it sees says nothing of the class"

@@ -1,13 +1,14 @@
 """The pixels reach the network in another form than in its training.
 
 BGR for RGB, 0..1 for 0..255, other means: a network still answers, and with certainty. The other
-forms are tried; one that is right far more often is the one that it was trained with.
+forms are tried; one that is right far more often is the one that it was trained with. They are
+tried on validation images where there are any: test images may be of another kind.
 """
 
 import numpy as np
 
+from research import words
 from research.evidence import Evidence
-from research.report import words
 from research.verdict import ABSENT, PRESENT, Verdict, effect_between, is_above, mean_of, unknown
 
 TITLE = "Its pixels come in the wrong form"
@@ -17,8 +18,8 @@ MOST_IMAGES = 200
 
 
 def judge(evidence: Evidence) -> Verdict:
-    """Whether another preprocessing is right more often on the test images."""
-    part = evidence.parts["test"]
+    """Whether another preprocessing is right more often."""
+    part = evidence.parts.get("valid", evidence.parts["test"])
     if not evidence.ask_as or part.images is None:
         return unknown("Needs the images and a model that was trained elsewhere (--model).")
     chosen = np.random.default_rng(evidence.seed).permutation(len(part.labels))[:MOST_IMAGES]

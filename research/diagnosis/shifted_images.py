@@ -10,10 +10,10 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 
+from research import words
 from research.evidence import Evidence
 from research.metrics.detection import auroc
 from research.metrics.intervals import Estimate, bootstrap
-from research.report import words
 from research.verdict import (
     ABSENT,
     LEAST_EFFECT,

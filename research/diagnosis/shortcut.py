@@ -5,19 +5,22 @@ of another one, so that it looks as before and tells nothing. A corner holds lit
 a classifier that goes wrong without its corners has learnt something else than the object.
 """
 
+import itertools
 from collections.abc import Callable
 
 import numpy as np
+from tqdm import tqdm
 
+from research import words
 from research.evidence import Evidence
 from research.metrics.predictive import scores
-from research.report import words
 from research.verdict import ABSENT, PRESENT, Effect, Verdict, is_above, mean_of, unknown
 
 TITLE = "It looks at a mark instead of the object"
 CELLS = 6  # a side; the corners are one cell each
 LEAST_DROP = 0.05  # of accuracy
 MOST_IMAGES = 200
+MOST_PIXELS = 200 * 64 * 64  # of all images together: each is asked about for every cell
 LEAST_IMAGES = 20
 
 
@@ -40,13 +43,13 @@ def importance(
     others = images[np.random.default_rng(seed).permutation(len(images))]
     rows, columns = (np.linspace(0, side, CELLS + 1).astype(int) for side in images.shape[1:3])
     found = {}
-    for r in range(CELLS):
-        for c in range(CELLS):
-            cell = slice(None), slice(rows[r], rows[r + 1]), slice(columns[c], columns[c + 1])
-            swapped = images.copy()
-            swapped[cell] = others[cell]
-            after = scores(ask(swapped)[None], labels)
-            found[r, c] = before.correct - after.correct.astype(float), after.nll - before.nll
+    cells = list(itertools.product(range(CELLS), repeat=2))
+    for r, c in tqdm(cells, desc="what it looks at", unit="region", leave=False, disable=None):
+        cell = slice(None), slice(rows[r], rows[r + 1]), slice(columns[c], columns[c + 1])
+        swapped = images.copy()
+        swapped[cell] = others[cell]
+        after = scores(ask(swapped)[None], labels)
+        found[r, c] = before.correct - after.correct.astype(float), after.nll - before.nll
     return found
 
 
@@ -57,7 +60,9 @@ def judge(evidence: Evidence) -> Verdict:
         return unknown("Needs the images and the network.")
     if len(part.labels) < LEAST_IMAGES or min(part.images.shape[1:3]) < CELLS:
         return unknown(f"Needs {LEAST_IMAGES} test images of {CELLS} pixels or more.")
-    chosen = np.random.default_rng(evidence.seed).permutation(len(part.labels))[:MOST_IMAGES]
+    pixels = part.images.shape[1] * part.images.shape[2]
+    most = max(LEAST_IMAGES, min(MOST_IMAGES, MOST_PIXELS // pixels))
+    chosen = np.random.default_rng(evidence.seed).permutation(len(part.labels))[:most]
     images, labels = np.asarray(part.images[np.sort(chosen)]), part.labels[np.sort(chosen)]
     found = importance(evidence.ask, images, labels, evidence.seed)
     last = CELLS - 1
@@ -74,8 +79,9 @@ def judge(evidence: Evidence) -> Verdict:
     )
     measure = f"accuracy lost without the {name} corner"
     test = "permutation importance of image regions, paired bootstrap"
+    heat = np.array([[found[r, c][0].mean() for c in range(CELLS)] for r in range(CELLS)])
     if not is_above(drop, LEAST_DROP):
-        return Verdict(ABSENT, text, measure, drop, test)
+        return Verdict(ABSENT, text, measure, drop, test, heat=heat)
     return Verdict(
         PRESENT,
         text,
@@ -85,4 +91,5 @@ def judge(evidence: Evidence) -> Verdict:
         Effect(rise, None),
         f"Look at what is in the {name} corner (a date, a logo, a mark of the camera), crop or "
         "cover it, and train again.",
+        heat=heat,
     )

@@ -8,8 +8,8 @@ its own names.
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from research import words
 from research.evidence import Evidence
-from research.report import words
 from research.verdict import ABSENT, PRESENT, Verdict, effect_between, is_above, mean_of
 
 TITLE = "Classes have changed places"

@@ -6,10 +6,10 @@ confidence claims. From n images without a mistake the bound is about 3/n.
 
 from scipy.stats import beta
 
+from research import words
 from research.evidence import Evidence
 from research.metrics.calibration import perfectly_calibrated_ece
 from research.metrics.intervals import Estimate
-from research.report import words
 from research.verdict import ABSENT, PRESENT, Verdict
 
 TITLE = "Too few images were looked at"

@@ -4,10 +4,10 @@ The ECE against what noise alone would show on as many images, and the mean conf
 interval of the accuracy. Then the question is where it is wrong, not why it is sure.
 """
 
+from research import words
 from research.evidence import Evidence
 from research.metrics.calibration import ece, perfectly_calibrated_ece
 from research.metrics.intervals import Estimate, proportion
-from research.report import words
 from research.verdict import ABSENT, PRESENT, Verdict
 
 TITLE = "It is right as often as it says"

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from research import words
 from research.metrics.intervals import Estimate
 from research.metrics.scorecard import (
     OVER_SEEDS,
@@ -13,7 +14,6 @@ from research.metrics.scorecard import (
     over_seeds,
     values,
 )
-from research.report import words
 
 TITLES = {  # of the columns that hold one metric, with the name that says how to write it
     "accuracy": ("accuracy", "accuracy"),

@@ -1,6 +1,6 @@
 """What each method did for the model, in sentences."""
 
-from research.report import words
+from research import words
 from research.report.reading import (
     as_is,
     best_method,

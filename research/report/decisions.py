@@ -5,11 +5,11 @@ Thresholds come from the validation images; what they do is counted on the test 
 
 import numpy as np
 
+from research import words
 from research.data.dataset import Split
 from research.metrics.conformal import KINDS, conformal_sets, fit_conformal, summarise_conformal
 from research.metrics.predictive import scores
 from research.metrics.refusal import choose_threshold, summarise_choice
-from research.report import words
 
 MISS = 0.1  # the share of sets that may lack the right answer
 

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from research.report import words
+from research import words
 from research.report.svg import FAINT, INK, QUIET, RIGHT, WRONG, new_figure, style, to_svg
 
 SHORTEST_BAR = 0.6  # where the logarithmic count axes start, so that a count of 1 is a visible bar
@@ -225,3 +225,28 @@ def methods_compared(methods: dict[str, dict]) -> str:
         values = [words.metric_value("nll", metrics["nll"]["value"]) for metrics in tests]
         shown = [f"{t} {nll}" for t, nll in zip(titles, values, strict=True)]
         return to_svg(figure, "methods", f"NLL and ECE by method. NLL: {', '.join(shown)}.")
+
+
+def heat_map(heat: np.ndarray, picture: np.ndarray) -> str:
+    """How much each region of the images matters, over their mean.
+
+    Args:
+        heat: [rows, columns], what is lost of the accuracy without the region.
+        picture: [H, W, 3] uint8.
+    """
+    with style():
+        figure = new_figure(3.4)
+        ax = figure.add_subplot()
+        rows, columns = heat.shape
+        extent = (0, columns, rows, 0)
+        ax.imshow(picture.mean(axis=-1), cmap="gray", extent=extent, interpolation="nearest")
+        strength = np.clip(heat / max(heat.max(), 0.05), 0, 1)
+        ax.imshow(
+            np.ones_like(heat), cmap="autumn", vmin=0, vmax=2, alpha=0.65 * strength, extent=extent
+        )
+        for r, c in np.ndindex(heat.shape):
+            points = f"{100 * heat[r, c]:.0f}".replace("-0", "0")
+            ax.text(c + 0.5, r + 0.5, points, ha="center", va="center", color="white", fontsize=8)
+        ax.set_xticks([])
+        ax.set_yticks([])
+        return to_svg(figure, "heat", "How much each region of the images matters")

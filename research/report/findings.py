@@ -5,7 +5,7 @@ difference only where the intervals bear it, and says so where they do not. Ever
 function of `result`.
 """
 
-from research.report import words
+from research import words
 from research.report.cures import what_cures_did
 from research.report.reading import as_is, finding, is_below, may_have_seen_test_images, said, value
 

@@ -2,7 +2,7 @@
 
 import shlex
 
-from research.report import words
+from research import words
 from research.report.findings import FEW_IMAGES, FEW_MISTAKES
 from research.report.reading import (
     as_is,
@@ -11,9 +11,14 @@ from research.report.reading import (
     lowers_nll,
     may_have_seen_test_images,
 )
+from research.report.why import named
 
 COMMAND = "launch/run.sh experiments.diagnose"
 MISTAKES_WANTED = 100  # the accuracy's interval is then about a fifth of the error rate either way
+
+
+def _mend_the_causes(result: dict) -> list[str]:
+    return [cause["advice"] for cause in named(result) if cause["advice"]]
 
 
 def _use_the_cure(result: dict) -> list[str]:
@@ -107,5 +112,5 @@ def next_steps(result: dict) -> list[str]:
     Returns:
         Sentences; a command, where there is one, ends its sentence after a colon.
     """
-    parts = (_use_the_cure, _more_images, _refuse, _look, _logits, _own_images)
+    parts = (_mend_the_causes, _use_the_cure, _more_images, _refuse, _look, _logits, _own_images)
     return [step for part in parts for step in part(result)]

@@ -9,7 +9,8 @@ import numpy as np
 from markupsafe import Markup
 from PIL import Image
 
-from research.report import decisions, figures, words
+from research import words
+from research.report import decisions, figures, why
 from research.report.findings import headline
 
 SMALL, LARGE = (
@@ -84,14 +85,39 @@ def _number_rows(result: dict) -> list[tuple[str, str, list[tuple[str, str]]]]:
     return rows
 
 
-def _figures(result: dict) -> dict:
+def _causes(found: list[dict], suspects: dict[tuple[str, int], np.ndarray]) -> list[dict]:
+    """What the page shows of each cause: its number and its suspects besides."""
+    return [
+        cause
+        | {
+            "told_number": why.told_number(cause),
+            "told_effect": why.told_effect(cause),
+            "pictures": [
+                each
+                | {
+                    "picture": data_uri(suspects[each["split"], each["index"]]),
+                    "is_small": max(suspects[each["split"], each["index"]].shape[:2]) < SMALL,
+                }
+                for each in cause["suspects"]
+                if (each["split"], each["index"]) in suspects
+            ],
+        }
+        for cause in found
+    ]
+
+
+def _figures(result: dict, mean_image: np.ndarray | None) -> dict:
     methods = result["methods"]
     splits = methods["point"]["splits"]
     drawn = {
         "histogram": figures.confidence_histogram(splits["test"]),
         "gap": figures.gap(splits) if len(splits) > 1 else None,
         "methods": figures.methods_compared(methods) if len(methods) > 1 else None,
+        "heat": None,
     }
+    heat = next((c["heat"] for c in result["diagnosis"] if c["heat"]), None)
+    if heat and mean_image is not None:
+        drawn["heat"] = figures.heat_map(np.array(heat), mean_image)
     safe = {name: Markup(svg) if svg else None for name, svg in drawn.items()}
     return safe | {"reliability": [Markup(svg) for svg in figures.reliability_diagrams(methods)]}
 
@@ -102,12 +128,19 @@ def _split_command(step: str) -> tuple[str, str]:
     return before, mark + command
 
 
-def render(result: dict, pictures: list[np.ndarray | None]) -> str:
+def render(
+    result: dict,
+    pictures: list[np.ndarray | None],
+    suspects: dict[tuple[str, int], np.ndarray] | None = None,
+    mean_image: np.ndarray | None = None,
+) -> str:
     """The whole page.
 
     Args:
         result: the contents of result.json, with its findings and next steps.
         pictures: aligned with `result["mistakes"]`: [H, W, 3] uint8, or None where there is none.
+        suspects: by (split, index), the images that a cause points at: [H, W, 3] uint8.
+        mean_image: of the test images: [H, W, 3] uint8.
 
     Returns:
         HTML. Names that come from the user's files are escaped; nothing is loaded from elsewhere.
@@ -128,9 +161,14 @@ def render(result: dict, pictures: list[np.ndarray | None]) -> str:
     return environment.get_template("page.html").render(
         result=result,
         headline=headline(result),
+        because=why.because(result),
+        causes=_causes(why.named(result), suspects or {}),
+        heat_is_open=any(cause["heat"] for cause in why.named(result)),
+        untold=why.untold(result),
+        absent=why.absent(result),
         tones=TONES,
         mistakes=_shown_mistakes(result, pictures),
-        figures=_figures(result),
+        figures=_figures(result, mean_image),
         splits=list(splits),
         split_rows=_split_rows(list(splits.values())),
         methods=methods,

@@ -2,7 +2,7 @@
 
 import math
 
-from research.report import words
+from research import words
 
 
 def finding(title: str, text: str, tone: str) -> dict:

@@ -3,7 +3,8 @@
 import textwrap
 from itertools import zip_longest
 
-from research.report import words
+from research import words
+from research.report import why
 from research.report.findings import headline
 
 WIDTH = 100
@@ -102,7 +103,13 @@ def summary(result: dict, page: str = "report.html") -> str:
     )
     findings = [_wrapped(found["title"], MARKS[found["tone"]]) for found in result["findings"]]
     steps = [_wrapped(step, f"{i}.") for i, step in enumerate(result["next"], start=1)]
-    parts = [[_wrapped(headline(result))], _subject(result), splits, compared, findings]
+    causes = [
+        _wrapped(f"{cause['title']}. {cause['text']} {why.told_effect(cause)}".strip(), "!!")
+        for cause in why.named(result)
+    ]
+    reasons = causes or [_wrapped(why.because(result))]
+    parts = [[_wrapped(headline(result))], ["Why:", *reasons], _subject(result), splits, compared]
+    parts.append(findings)
     if steps:
         parts.append(["What to do next:", *steps])
     parts.append([f"The whole report: {page}"])

@@ -10,11 +10,13 @@ import numpy as np
 
 from research.calibrate import calibrator_names
 from research.data.dataset import Split
+from research.diagnose import Found
 from research.files import write_json, write_whole
 from research.judge import Judged
 from research.metrics.evaluate import DESCRIPTIONS
+from research.observe import Observed
 from research.recipe import parse
-from research.report import page
+from research.report import page, why
 from research.report.decisions import decide
 from research.report.findings import findings
 from research.report.next_steps import next_steps
@@ -90,6 +92,16 @@ def _save_predictions(path: Path, judged: dict[str, Judged], splits: dict[str, S
     write_whole(path, lambda part: np.savez_compressed(part, **arrays))
 
 
+def _shown(diagnosis: list[dict], splits: dict[str, Split], observed: Observed):
+    """The pictures that the diagnosis points at, and the mean of the test images it looked at."""
+    images = observed.evidence.parts["test"].images
+    if images is None:
+        return {}, None
+    places = {(each["split"], each["index"]) for cause in diagnosis for each in cause["suspects"]}
+    suspects = {(name, i): splits[name].images[np.arange(i, i + 1)][0] for name, i in places}
+    return suspects, np.asarray(images).mean(axis=0).astype(np.uint8)
+
+
 def write_report(
     directory: Path,
     *,
@@ -98,6 +110,8 @@ def write_report(
     splits: dict[str, Split],
     classes: tuple[str, ...],
     judged: dict[str, Judged],
+    found: list[Found],
+    observed: Observed,
     seed: int,
     max_error: float,
     seconds: float,
@@ -111,6 +125,8 @@ def write_report(
         splits: labels and ids; the images of "test" are shown, or None.
         classes: K names.
         judged: predictions by method.
+        found: the verdicts of the diagnosis.
+        observed: what they are about.
         seed: of the bootstrap.
         max_error: the error rate allowed among answers that are not refused.
         seconds: what the run took so far.
@@ -132,13 +148,15 @@ def write_report(
         "data": data,
         "model": model,
         "methods": {n: _method(n, judged, splits, seed, max_error) for n in judged},
+        "diagnosis": why.describe(found, observed, splits, classes),
         "mistakes": mistakes,
         "descriptions": DESCRIPTIONS,
     }
     result["findings"] = findings(result)
     result["next"] = next_steps(result)
     pictures = [None if test.images is None else test.images[i : i + 1][0] for i in indices]
-    text = page.render(result, pictures)
+    suspects, mean_image = _shown(result["diagnosis"], splits, observed)
+    text = page.render(result, pictures, suspects, mean_image)
     _save_predictions(directory / "predictions.npz", judged, splits, classes)
     write_json(directory / "result.json", result)
     # File names need not be text; they are shown with escapes where they are not.

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from research.report import words
+from research import words
 from research.report.findings import headline
 from research.report.page import data_uri, render
 from tests.report.conftest import HOSTILE, make_result

@@ -1,7 +1,7 @@
 import pytest
 
+from research import words
 from research.metrics.evaluate import TABLE
-from research.report import words
 from tests.report.conftest import estimate
 
 

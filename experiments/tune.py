@@ -1,0 +1,293 @@
+"""Which options suit these images? Searched on the validation split, judged once on the test split.
+
+    launch/run.sh experiments.tune --data digits --trials 12
+    launch/run.sh experiments.tune --data photos/ --model my.keras --methods bayes_by_backprop
+    launch/run.sh experiments.tune --data photos/ --weights imagenet --trials 60 --minutes 30
+
+Optuna (Akiba et al. 2019) proposes with a tree-structured Parzen estimator (Bergstra et al. 2011)
+and stops a trial whose validation NLL, at some epoch, is worse than the median of the others'. The
+first trial is the defaults, so the best found is never worse than they are on the validation split.
+
+Writes tune.html, result.json and best.json, which holds the command of `experiments.diagnose` that
+uses the best. The same command, once more or on several machines that share --out, adds to one
+search until there are --trials in all; more of them, given later, go on from there. With --trials
+12 on the embedded digits: TIME on 2 CPU cores, validation NLL NUMBERS.
+"""
+
+import contextlib
+import io
+import math
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import jax
+import numpy as np
+import optuna
+from jax.sharding import Mesh
+from tqdm import tqdm
+
+from experiments import cli, diagnose_options, tune_result, tune_space, tune_study
+from experiments.diagnose import evaluation_batch, get_classifier
+from experiments.tune_space import Search
+from research.classifier import Classifier
+from research.errors import UserError
+from research.fit import Fitted, Options, fit
+from research.mesh import check_batch_size, data_mesh
+from research.metrics.predictive import scores
+from research.models.chain import Layer
+from research.predict import predictor
+from research.recipe import Recipe, parse
+from research.report.result import describe_data, describe_model
+from research.run_folder import fingerprint, open_run
+
+FREE = ("out", "overwrite", "trials", "minutes")  # may differ when a search goes on
+
+
+@dataclass(frozen=True)
+class Config:
+    """Which options suit these images?
+
+    Varies learning rate, weight decay, dropout, the head's width and the method's own options, and
+    keeps what has the lowest negative log-likelihood on the validation split.
+    """
+
+    data: str = "digits"
+    """digits, tfds:NAME, a folder of class folders (or of train/valid/test folders), or an .npz"""
+    model: Path | None = None
+    """your own saved Keras model (.keras or .h5); its head, or all of it, is trained further"""
+    weights: str | None = None
+    """ImageNet weights to start from: imagenet, or a .h5 or .safetensors file"""
+    methods: str = "point"
+    """the method to tune, such as bayes_by_backprop(estimator=local); what it is told is fixed"""
+    trials: int = 30
+    """how many to try, over all processes and restarts"""
+    minutes: float | None = None
+    """begin no other trial after so long; default: no limit"""
+    out: Path | None = None
+    """where to write; default: a folder in runs/ named after the data and these options"""
+    overwrite: bool = False
+    """replace an earlier run of other options in --out"""
+    preset: Literal["quick", "full"] = "quick"
+    """quick: a quarter of VGG16's width, 15 epochs; full: all of it, 100 epochs"""
+    seed: int = 0
+    """decides splits, initial weights, order, noise and what is tried"""
+
+    train: Literal["head", "all"] | None = None
+    """which weights to train; default: head with --model or --weights, else all"""
+    head: Literal["published", "asker", "cifar"] | None = None
+    """VGG16's head; default: asker from 128 pixels up, else cifar"""
+    width: float | None = None
+    """scales VGG16's channels; default: the preset's"""
+    image_size: int | None = None
+    """side in pixels; default: the model's own, 224 with --weights, else the data's"""
+    preprocess: Literal["caffe", "unit", "symmetric", "torch", "raw"] | None = None
+    """what --model wants done to the pixels; default: what its file says, or fits best"""
+    limit: int | None = None
+    """at most so many images in each split"""
+    data_dir: str | None = None
+    """where TFDS sets lie; default: TFDS_DATA_DIR"""
+    skip_bad_images: bool = False
+    """go on without images that cannot be read"""
+    memory_gb: float = 4.0
+    """decoded images beyond this are streamed"""
+    epochs: int | None = None
+    """of a trial; default: the preset's"""
+    batch_size: int = 32
+    """images a step"""
+    optimizer: Literal["adam", "sgd"] = "adam"
+    """adam (decoupled weight decay), or sgd with momentum"""
+
+
+class Task(NamedTuple):
+    """What all trials have in common."""
+
+    config: diagnose_options.Config  # resolved
+    recipe: Recipe
+    classifier: Classifier
+    layers: tuple[Layer, ...]  # those that are trained
+    mesh: Mesh
+    train_key: jax.Array
+    draw_key: jax.Array
+
+
+def told(config: Config) -> diagnose_options.Config:
+    """The same for `experiments.diagnose`, the method left out."""
+    shared = {f.name for f in fields(diagnose_options.Config)} & {f.name for f in fields(Config)}
+    options = {name: getattr(config, name) for name in shared - {"out", "overwrite", "methods"}}
+    if config.model and not config.train:
+        options["train"] = "head"
+    return diagnose_options.Config(**options)
+
+
+def check(config: Config) -> tuple[diagnose_options.Config, Recipe]:
+    """What to train, and how, resolved.
+
+    Raises:
+        UserError: options that do not go together, or are out of range.
+    """
+    if config.trials < 1:
+        raise UserError(f"--trials {config.trials}: give 1 or more")
+    if config.minutes is not None and not 0 < config.minutes < math.inf:
+        raise UserError(f"--minutes {config.minutes}: give a number above 0")
+    recipes = parse(config.methods)
+    if len(recipes) != 1:
+        raise UserError(f"--methods {config.methods}: give one method; each has its own best")
+    return diagnose_options.resolve(told(config)), recipes[0]
+
+
+def chosen_by(trial: optuna.Trial | optuna.trial.FrozenTrial) -> dict[str, Any]:
+    """What a trial does otherwise than the defaults."""
+    has_defaults = trial.user_attrs.get(tune_study.DEFAULTS)
+    return {} if has_defaults else tune_space.rounded(trial.params)
+
+
+def fit_trial(
+    task: Task,
+    chosen: dict[str, Any],
+    directory: Path,
+    watch: Callable[[int, float], None] | None = None,
+) -> Fitted:
+    """Trains what was chosen, as `experiments.diagnose` would, or finds it trained.
+
+    Raises:
+        UserError: training diverged.
+    """
+    config, recipe = tune_space.applied(task.config, task.recipe, chosen)
+    options = Options(**{name: getattr(config, name) for name in Options._fields})
+    is_head = config.train == "head"
+    network = tune_space.network_of(task.classifier, task.layers, chosen, is_head)
+    dataset = task.classifier.dataset
+    return fit(recipe, network, dataset, options, task.train_key, directory, task.mesh, watch=watch)
+
+
+def predict(task: Task, fitted: Fitted, split: str) -> np.ndarray:
+    """Log-probabilities [S, N, K] of a split."""
+    run = predictor(fitted.method, task.draw_key, evaluation_batch(task.mesh), task.mesh)
+    return run(fitted.state, task.classifier.dataset.splits[split].images)
+
+
+def run_trial(
+    task: Task, claimed: tune_study.Claimed, chosen: dict[str, Any], show: Callable[[str], None]
+) -> float | None:
+    """One trial's validation NLL; None: it was stopped, or diverged."""
+    dataset = task.classifier.dataset
+    steps_per_epoch = max(1, dataset.num_train // task.config.batch_size)
+
+    def watch(step, nll):
+        epoch = -(-step // steps_per_epoch)
+        show(f"epoch {epoch}, NLL {nll:.3f}")
+        claimed.trial.report(nll, epoch)
+        if not claimed.has_defaults and claimed.trial.should_prune():
+            raise optuna.TrialPruned
+
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):  # one bar for the search is enough
+            fitted = fit_trial(task, chosen, claimed.folder, watch)
+            valid = scores(predict(task, fitted, "valid"), dataset.valid.labels)
+    except optuna.TrialPruned:
+        return None
+    except UserError as error:
+        if claimed.has_defaults or "diverged" not in str(error):
+            raise
+        return None
+    nll = float(np.mean(valid.nll))
+    return nll if math.isfinite(nll) else None
+
+
+def search(task: Task, config: Config, study: optuna.Study, space: Search, directory: Path) -> None:
+    """Runs trials until all have been claimed, or the time is over."""
+    started = time.monotonic()
+    first = len(tune_study.done(study))
+    bar = tqdm(total=config.trials, initial=first, desc="tuning", unit="trial", disable=None)
+    with bar:
+        while config.minutes is None or time.monotonic() - started < 60 * config.minutes:
+            arguments = study, directory, *space, config.trials, config.seed
+            with tune_study.claim(*arguments) as claimed:
+                if claimed is None:
+                    break
+                chosen = chosen_by(claimed.trial)
+                number = claimed.trial.number
+                value = run_trial(
+                    task, claimed, chosen, lambda words, n=number: bar.set_postfix_str(words)
+                )
+                tune_study.settle(study, directory, claimed.trial, value)
+            ended = len(tune_study.done(study))
+            bar.update(ended - bar.n)
+            if bar.disable:
+                each = (time.monotonic() - started) / max(1, ended - first)
+                left = each * max(0, config.trials - ended)
+                said = "stopped early" if value is None else f"validation NLL {value:.4f}"
+                best = tune_study.best(study)
+                lowest = f" (best {best.value:.4f})" if best else ""
+                line = f"trial {ended}/{config.trials}  {said}{lowest}  {left:.0f} s left"
+                print(line, file=sys.stderr)
+
+
+def judge(task: Task, study: optuna.Study, directory: Path) -> dict:
+    """The defaults and the best on the test split, which has decided nothing."""
+    trials = {"defaults": tune_study.with_defaults(study), "best": tune_study.best(study)}
+    log_probs = {}
+    for name, trial in trials.items():
+        if trial is not None and (
+            name == "defaults" or not trial.user_attrs.get(tune_study.DEFAULTS)
+        ):
+            fitted = fit_trial(task, chosen_by(trial), tune_study.folder_of(directory, trial))
+            log_probs[name] = predict(task, fitted, "test")
+    return tune_result.judge(log_probs, task.classifier.dataset.test.labels, task.config.seed)
+
+
+def main(config: Config) -> None:
+    """Searches, judges the best against the defaults, and writes the page.
+
+    Raises:
+        UserError: bad input; nothing of an earlier run is touched.
+    """
+    resolved, recipe = check(config)
+    options = {
+        name: str(value) if isinstance(value, Path) else value
+        for name, value in asdict(config).items()
+        if name not in FREE
+    }
+    subject = Path(config.data).absolute().stem.replace(":", "-")
+    out = config.out or Path("runs") / f"tune-{subject}-{fingerprint(options)}"
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    with open_run(out, options, config.overwrite) as directory:
+        mesh = data_mesh()
+        check_batch_size(resolved.batch_size, mesh)
+        with tune_study.only_one(directory):
+            classifier, dataset = get_classifier(resolved, directory, mesh)
+            study = tune_study.open_study(directory)
+        layers = tune_space.layers_of(resolved, classifier, dataset.test.images.shape[1])
+        space = tune_space.search_of(resolved, recipe, classifier, layers)
+        keys = jax.random.split(jax.random.key(config.seed))  # as diagnose has them
+        task = Task(resolved, recipe, classifier, layers, mesh, *keys)
+        try:
+            search(task, config, study, space, directory)
+        except SystemExit:
+            print("stopped: the same command goes on where it was", file=sys.stderr)
+            raise
+        if others := tune_study.running(study, directory):
+            print(f"{len(others)} of the trials still run elsewhere: that process writes the page")
+            return
+        if tune_study.best(study) is None:
+            raise UserError(f"--out {out}: no trial was trained to its end; give more --trials")
+        result = tune_result.describe(
+            study=study,
+            space=space,
+            data=describe_data(dataset),
+            model=describe_model(classifier, None),
+            method=str(recipe),
+            seed=config.seed,
+            command=tune_space.command(told(config), recipe, chosen_by(tune_study.best(study))),
+            test=judge(task, study, directory),
+        )
+        tune_result.write(directory, result)
+    print(tune_result.summary(result, str(out / "tune.html")))
+
+
+if __name__ == "__main__":
+    cli.run(main, Config)

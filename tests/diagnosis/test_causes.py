@@ -1,0 +1,259 @@
+"""Each cause is found where it was planted, and not where all is well."""
+
+import numpy as np
+import pytest
+from scipy.special import log_softmax
+
+from research.diagnose import cause_names, diagnose, load
+from research.evidence import Evidence, Part
+from research.verdict import ABSENT, PRESENT, UNKNOWN
+from tests.diagnosis.conftest import evidence_of, sample, true_log_probs
+
+FLAT = tuple({"loss": 1.0 + 0.9 * 0.5**e, "valid_nll": 0.5, "epoch": e} for e in range(20))
+FALLING = tuple({"loss": 2.0 - 0.05 * e, "valid_nll": 0.5, "epoch": e} for e in range(20))
+ROUGH = tuple({"loss": 1.0 + 0.5 * (e % 2), "valid_nll": 0.5, "epoch": e} for e in range(20))
+
+
+def judge(name, evidence):
+    return load(name).judge(evidence)
+
+
+def named(evidence):
+    return [f.cause for f in diagnose(evidence) if f.verdict.state == PRESENT]
+
+
+def with_part(evidence, split, **fields):
+    parts = dict(evidence.parts)
+    parts[split] = parts[split]._replace(**fields)
+    return evidence._replace(parts=parts)
+
+
+def test_a_healthy_classifier_has_no_cause(data):
+    assert named(evidence_of(data)) == ["well_calibrated"]
+
+
+def test_every_cause_has_a_title_and_is_found_by_its_name():
+    titles = [load(name).TITLE for name in cause_names()]
+    assert len(set(titles)) == len(titles) >= 15
+
+
+def test_overfitting(data):
+    """Answers far surer than the features allow, and right by heart in training."""
+    labels = data["train"][1]
+
+    def say(features):
+        answers = true_log_probs(features)
+        if len(features) == len(labels):
+            answers = answers + 4 * np.eye(3)[labels]
+        return log_softmax(6 * answers, axis=1)
+
+    found = judge("overfitting", evidence_of(data, say))
+    assert found.state == PRESENT
+    assert found.effect.nll.low > 0
+    assert found.effect.ece > 0
+
+
+def test_judged_on_training_images(data):
+    """Only where nobody knows what it was trained on can it have seen the test images."""
+    of_length = {len(x): labels for x, labels in data.values()}
+
+    def say(features):
+        return log_softmax(8 * np.eye(3)[of_length[len(features)]], axis=1)
+
+    seen = evidence_of(data, say, knows_training=False)
+    assert named(seen)[0] == "judged_on_training_images"
+    assert judge("judged_on_training_images", evidence_of(data, say)).state == ABSENT
+
+
+def test_too_few_images(data):
+    few = {
+        name: (x[:20], labels[:20]) if name == "test" else (x, labels)
+        for name, (x, labels) in data.items()
+    }
+    found = judge("too_few_images", evidence_of(few))
+    assert found.state == PRESENT
+    # 3 mistakes of 20 at most: Clopper and Pearson's bound by hand from the beta distribution.
+    assert found.number.low <= found.number.value <= found.number.high
+    assert judge("too_few_images", evidence_of(data)).state == ABSENT
+
+
+def test_no_mistake_in_n_images_bounds_the_error_rate_by_about_3_over_n():
+    part = Part(np.log(np.tile([[0.98, 0.01, 0.01]], (300, 1))), np.zeros(300, int))
+    found = judge("too_few_images", Evidence(classes=("a", "b", "c"), parts={"test": part}))
+    assert found.number.high == pytest.approx(1 - 0.05 ** (1 / 300), rel=1e-9)
+
+
+def test_class_balance(data):
+    x, labels = data["train"]
+    kept = (labels != 0) | (np.random.default_rng(1).random(len(labels)) < 0.06)
+    rare = data | {"train": (x[kept], labels[kept])}
+    found = judge("class_balance", evidence_of(rare))
+    assert found.state == PRESENT
+    assert found.number.value > 2
+    assert judge("class_balance", evidence_of(data)).state == ABSENT
+
+
+def test_shifted_images(data):
+    x, labels = data["test"]
+    moved = data | {"test": (x + np.eye(1, 6, dtype=np.float32) * 2, labels)}  # all look like "a"
+    assert judge("shifted_images", evidence_of(moved)).state == PRESENT
+    assert judge("shifted_images", evidence_of(data)).state == ABSENT
+
+
+def test_class_counts_alone_are_no_shift(data):
+    """The two-sample test weighs the classes evenly."""
+    x, labels = data["test"]
+    kept = (labels != 0) | (np.arange(len(labels)) % 5 == 0)
+    fewer = data | {"test": (x[kept], labels[kept])}
+    assert judge("shifted_images", evidence_of(fewer)).state == ABSENT
+
+
+def test_leakage(data):
+    x, labels = data["test"]
+    x, labels = x.copy(), labels.copy()
+    x[:60], labels[:60] = data["train"][0][:60] + np.float32(1e-3), data["train"][1][:60]
+    found = judge("leakage", evidence_of(data | {"test": (x, labels)}))
+    assert found.state == PRESENT
+    assert found.number.value == pytest.approx(0.2)
+    assert {index for _, index in found.suspects} <= set(range(60))
+    assert judge("leakage", evidence_of(data)).state == ABSENT
+
+
+def test_label_noise(data):
+    generator = np.random.default_rng(2)
+    far = {
+        n: (x + 2 * np.eye(3, 6)[labels].astype(np.float32), labels)
+        for n, (x, labels) in data.items()
+    }  # classes that are easily told apart
+    noisy, wrong = {}, {}
+    for name, (x, labels) in far.items():
+        wrong[name] = generator.random(len(labels)) < 0.25
+        noisy[name] = x, np.where(wrong[name], (labels + 1) % 3, labels)
+    found = judge("label_noise", evidence_of(noisy))
+    assert found.state == PRESENT
+    surest = 0.2 * len(data["train"][1])
+    assert abs(found.number.value - 0.25) < 4 * (0.25 * 0.75 / surest) ** 0.5
+    suspects = [index for _, index in found.suspects]
+    assert wrong["train"][suspects].mean() > 0.9
+    assert judge("label_noise", evidence_of(far)).state == ABSENT
+
+
+@pytest.mark.parametrize(
+    ("history", "cause"),
+    [(FLAT, "capacity"), (FALLING, "learning_rate"), (ROUGH, "learning_rate"), ((), None)],
+)
+def test_what_was_not_learnt(data, history, cause):
+    """Answers that say less than the features hold: the loss curve tells why."""
+    shy = evidence_of(data, lambda x: log_softmax(0.2 * true_log_probs(x), axis=1), history=history)
+    states = {name: judge(name, shy).state for name in ("capacity", "learning_rate")}
+    if cause is None:
+        assert set(states.values()) == {UNKNOWN}
+    else:
+        other = {"capacity": "learning_rate", "learning_rate": "capacity"}[cause]
+        assert states == {cause: PRESENT, other: ABSENT}
+
+
+def test_swapped_classes_are_found_and_mended(data):
+    order = np.array([1, 0, 2])
+    swapped = evidence_of(data, lambda x: true_log_probs(x)[:, order])
+    found = judge("swapped_classes", swapped)
+    assert found.state == PRESENT
+    for split in data:
+        np.testing.assert_allclose(
+            found.mended.parts[split].log_probs, true_log_probs(data[split][0])
+        )
+    assert named(swapped)[0] == "swapped_classes"
+    assert judge("swapped_classes", evidence_of(data)).state == ABSENT
+
+
+def test_softmax_twice_is_found_and_undone(data):
+    def sure(x):
+        return log_softmax(3 * true_log_probs(x), axis=1)
+
+    twice = evidence_of(data, lambda x: log_softmax(np.exp(sure(x)), axis=1))
+    found = judge("softmax_twice", twice)
+    assert found.state == PRESENT
+    np.testing.assert_allclose(
+        np.exp(found.mended.parts["test"].log_probs), np.exp(sure(data["test"][0])), atol=1e-6
+    )
+    assert judge("softmax_twice", evidence_of(data, sure)).state == ABSENT
+
+
+def test_poor_features(data):
+    generator = np.random.default_rng(3)
+    blind = {
+        n: (generator.normal(size=x.shape).astype(np.float32), y) for n, (x, y) in data.items()
+    }
+    assert judge("poor_features", evidence_of(blind)).state == PRESENT
+    assert judge("poor_features", evidence_of(data)).state == ABSENT
+
+
+def picture_evidence(mark):
+    """12 by 12 images of which the answer is read off one pixel."""
+    generator = np.random.default_rng(4)
+    labels = generator.integers(0, 2, 100)
+    images = generator.integers(0, 256, (100, 12, 12, 3)).astype(np.uint8)
+    images[:, mark[0], mark[1]] = (40 + 170 * labels)[:, None]
+
+    def ask(images):
+        z = (images[:, mark[0], mark[1], 0].astype(float) - 125) / 20
+        return log_softmax(np.stack([0 * z, z], axis=1), axis=1)
+
+    part = Part(ask(images), labels, None, images)
+    return Evidence(classes=("a", "b"), parts={"test": part}, ask=ask), images, labels
+
+
+def test_a_mark_in_a_corner_is_a_shortcut_and_one_in_the_middle_is_not():
+    found = judge("shortcut", picture_evidence((0, 11))[0])
+    assert found.state == PRESENT
+    assert "upper right" in found.text
+    assert found.heat.shape == (6, 6)
+    assert found.heat.argmax() == 5
+    assert np.count_nonzero(found.heat) == 1
+    assert judge("shortcut", picture_evidence((6, 6))[0]).state == ABSENT
+
+
+def test_pixels_in_the_wrong_form():
+    evidence, images, _ = picture_evidence((6, 6))
+    asked = evidence.ask
+    parts = {"test": evidence.parts["test"]._replace(log_probs=asked(images // 4))}
+    wrong = evidence._replace(parts=parts, ask_as={"whole": asked, "dark": lambda x: asked(x // 8)})
+    found = judge("preprocessing", wrong)
+    assert found.state == PRESENT
+    assert "whole" in found.advice
+    right = evidence._replace(ask_as={"dark": lambda x: asked(x // 8)})
+    assert judge("preprocessing", right).state == ABSENT
+
+
+def degenerate():
+    generator = np.random.default_rng(5)
+    x, labels = sample(60, generator)
+    many = {"train": (x, labels), "valid": sample(40, generator), "test": sample(40, generator)}
+    ten = {name: (x[:10], labels[:10]) for name, (x, labels) in many.items()}
+    one_class = {name: (x, np.zeros_like(labels)) for name, (x, labels) in many.items()}
+    constant = {name: (np.ones_like(x), labels) for name, (x, labels) in many.items()}
+
+    def always_a(x):
+        return np.tile(log_softmax(np.array([50.0, 0, 0])), (len(x), 1))
+
+    yield "ten images", evidence_of(ten)
+    yield "one class", evidence_of(one_class)
+    yield "constant features", evidence_of(constant)
+    right = {n: Part(log_softmax(60.0 * np.eye(3)[y], axis=1), y, x) for n, (x, y) in many.items()}
+    yield "always right", Evidence(classes=("a", "b", "c"), parts=right)
+    yield "always one class", evidence_of(many, always_a)
+    only = Part(true_log_probs(x), labels)
+    yield "answers alone", Evidence(classes=("a", "b", "c"), parts={"test": only})
+    all_right = Part(log_softmax(60.0 * np.eye(3)[labels], axis=1), labels)
+    yield "no mistake", Evidence(classes=("a", "b", "c"), parts={"test": all_right})
+    one_wrong = all_right._replace(labels=np.concatenate([[(labels[0] + 1) % 3], labels[1:]]))
+    yield "one mistake", Evidence(classes=("a", "b", "c"), parts={"test": one_wrong})
+
+
+@pytest.mark.parametrize(("name", "evidence"), list(degenerate()), ids=lambda each: str(each)[:20])
+def test_a_degenerate_case_is_told_and_never_crashes(name, evidence):
+    found = diagnose(evidence)
+    assert {each.cause for each in found} == set(cause_names())
+    for each in found:
+        assert each.verdict.state in (PRESENT, ABSENT, UNKNOWN)
+        assert each.verdict.text
