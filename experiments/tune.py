@@ -14,32 +14,23 @@ search until there are --trials in all; more of them, given later, go on from th
 12 on the embedded digits: TIME on 2 CPU cores, validation NLL NUMBERS.
 """
 
-import contextlib
-import io
 import math
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal
 
 import jax
-import numpy as np
 import optuna
-from jax.sharding import Mesh
 from tqdm import tqdm
 
-from experiments import cli, diagnose_options, tune_result, tune_space, tune_study
-from experiments.diagnose import evaluation_batch, get_classifier
+from experiments import cli, diagnose_options, tune_result, tune_space, tune_study, tune_trial
+from experiments.diagnose import get_classifier
 from experiments.tune_space import Search
-from research.classifier import Classifier
+from experiments.tune_trial import Task, chosen_by
 from research.errors import UserError
-from research.fit import Fitted, Options, fit
 from research.mesh import check_batch_size, data_mesh
-from research.metrics.predictive import scores
-from research.models.chain import Layer
-from research.predict import predictor
 from research.recipe import Recipe, parse
 from research.report.result import describe_data, describe_model
 from research.run_folder import fingerprint, open_run
@@ -102,18 +93,6 @@ class Config:
     """adam (decoupled weight decay), or sgd with momentum"""
 
 
-class Task(NamedTuple):
-    """What all trials have in common."""
-
-    config: diagnose_options.Config  # resolved
-    recipe: Recipe
-    classifier: Classifier
-    layers: tuple[Layer, ...]  # those that are trained
-    mesh: Mesh
-    train_key: jax.Array
-    draw_key: jax.Array
-
-
 def told(config: Config) -> diagnose_options.Config:
     """The same for `experiments.diagnose`, the method left out."""
     shared = {f.name for f in fields(diagnose_options.Config)} & {f.name for f in fields(Config)}
@@ -139,65 +118,6 @@ def check(config: Config) -> tuple[diagnose_options.Config, Recipe]:
     return diagnose_options.resolve(told(config)), recipes[0]
 
 
-def chosen_by(trial: optuna.Trial | optuna.trial.FrozenTrial) -> dict[str, Any]:
-    """What a trial does otherwise than the defaults."""
-    has_defaults = trial.user_attrs.get(tune_study.DEFAULTS)
-    return {} if has_defaults else tune_space.rounded(trial.params)
-
-
-def fit_trial(
-    task: Task,
-    chosen: dict[str, Any],
-    directory: Path,
-    watch: Callable[[int, float], None] | None = None,
-) -> Fitted:
-    """Trains what was chosen, as `experiments.diagnose` would, or finds it trained.
-
-    Raises:
-        UserError: training diverged.
-    """
-    config, recipe = tune_space.applied(task.config, task.recipe, chosen)
-    options = Options(**{name: getattr(config, name) for name in Options._fields})
-    is_head = config.train == "head"
-    network = tune_space.network_of(task.classifier, task.layers, chosen, is_head)
-    dataset = task.classifier.dataset
-    return fit(recipe, network, dataset, options, task.train_key, directory, task.mesh, watch=watch)
-
-
-def predict(task: Task, fitted: Fitted, split: str) -> np.ndarray:
-    """Log-probabilities [S, N, K] of a split."""
-    run = predictor(fitted.method, task.draw_key, evaluation_batch(task.mesh), task.mesh)
-    return run(fitted.state, task.classifier.dataset.splits[split].images)
-
-
-def run_trial(
-    task: Task, claimed: tune_study.Claimed, chosen: dict[str, Any], show: Callable[[str], None]
-) -> float | None:
-    """One trial's validation NLL; None: it was stopped, or diverged."""
-    dataset = task.classifier.dataset
-    steps_per_epoch = max(1, dataset.num_train // task.config.batch_size)
-
-    def watch(step, nll):
-        epoch = -(-step // steps_per_epoch)
-        show(f"epoch {epoch}, NLL {nll:.3f}")
-        claimed.trial.report(nll, epoch)
-        if not claimed.has_defaults and claimed.trial.should_prune():
-            raise optuna.TrialPruned
-
-    try:
-        with contextlib.redirect_stderr(io.StringIO()):  # one bar for the search is enough
-            fitted = fit_trial(task, chosen, claimed.folder, watch)
-            valid = scores(predict(task, fitted, "valid"), dataset.valid.labels)
-    except optuna.TrialPruned:
-        return None
-    except UserError as error:
-        if claimed.has_defaults or "diverged" not in str(error):
-            raise
-        return None
-    nll = float(np.mean(valid.nll))
-    return nll if math.isfinite(nll) else None
-
-
 def search(task: Task, config: Config, study: optuna.Study, space: Search, directory: Path) -> None:
     """Runs trials until all have been claimed, or the time is over."""
     started = time.monotonic()
@@ -211,7 +131,7 @@ def search(task: Task, config: Config, study: optuna.Study, space: Search, direc
                     break
                 chosen = chosen_by(claimed.trial)
                 number = claimed.trial.number
-                value = run_trial(
+                value = tune_trial.run_trial(
                     task, claimed, chosen, lambda words, n=number: bar.set_postfix_str(words)
                 )
                 tune_study.settle(study, directory, claimed.trial, value)
@@ -225,19 +145,6 @@ def search(task: Task, config: Config, study: optuna.Study, space: Search, direc
                 lowest = f" (best {best.value:.4f})" if best else ""
                 line = f"trial {ended}/{config.trials}  {said}{lowest}  {left:.0f} s left"
                 print(line, file=sys.stderr)
-
-
-def judge(task: Task, study: optuna.Study, directory: Path) -> dict:
-    """The defaults and the best on the test split, which has decided nothing."""
-    trials = {"defaults": tune_study.with_defaults(study), "best": tune_study.best(study)}
-    log_probs = {}
-    for name, trial in trials.items():
-        if trial is not None and (
-            name == "defaults" or not trial.user_attrs.get(tune_study.DEFAULTS)
-        ):
-            fitted = fit_trial(task, chosen_by(trial), tune_study.folder_of(directory, trial))
-            log_probs[name] = predict(task, fitted, "test")
-    return tune_result.judge(log_probs, task.classifier.dataset.test.labels, task.config.seed)
 
 
 def main(config: Config) -> None:
@@ -274,7 +181,7 @@ def main(config: Config) -> None:
             print(f"{len(others)} of the trials still run elsewhere: that process writes the page")
             return
         if tune_study.best(study) is None:
-            raise UserError(f"--out {out}: no trial was trained to its end; give more --trials")
+            raise UserError(f"--trials {config.trials}: none was trained to its end; give more")
         result = tune_result.describe(
             study=study,
             space=space,
@@ -283,7 +190,7 @@ def main(config: Config) -> None:
             method=str(recipe),
             seed=config.seed,
             command=tune_space.command(told(config), recipe, chosen_by(tune_study.best(study))),
-            test=judge(task, study, directory),
+            test=tune_trial.judge(task, study, directory),
         )
         tune_result.write(directory, result)
     print(tune_result.summary(result, str(out / "tune.html")))

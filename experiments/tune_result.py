@@ -168,9 +168,11 @@ def verdict(result: dict) -> str:
     if change["high"] < 0:
         return told + "it is better there too."
     if change["low"] > 0:
-        return told + "it is worse there. The search has fitted the validation images; keep to the "
-        "defaults, or validate on more images."
-    return told + "too few images to tell whether it is better."
+        return (
+            f"{told}it is worse there. The search has fitted the validation images; keep to the "
+            "defaults, or validate on more images."
+        )
+    return f"{told}too few images to tell whether it is better."
 
 
 def _signed(metric: str, entry: dict) -> str:

@@ -113,7 +113,7 @@ def because(result: dict) -> str:
     if not found:
         if any(c["cause"] in NO_FAULT and c["state"] == PRESENT for c in result["diagnosis"]):
             return "No fault was found: it is right as often as it says."
-        return "None of the causes that were looked for explains it."
+        return "No cause that was looked for explains it."
     first = found[0]["title"]
     others = [each["title"][0].lower() + each["title"][1:] for each in found[1:3]]
     return first + "".join(f"; and {other}" for other in others) + "."

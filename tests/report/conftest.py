@@ -88,7 +88,24 @@ def make_method(title="As it is", *, splits=None, temperature=None, **options):
     return method | options
 
 
-def make_result(methods=None, *, mistakes=(), data=None, model=None):
+def make_cause(cause, state, **fields):
+    """One verdict of the diagnosis."""
+    return {
+        "cause": cause,
+        "title": f"Title of {cause}",
+        "state": state,
+        "text": f"Evidence of {cause}.",
+        "measure": f"number of {cause}",
+        "number": estimate(0.5),
+        "test": "a test",
+        "effect": None,
+        "advice": "",
+        "suspects": [],
+        "heat": None,
+    } | fields
+
+
+def make_result(methods=None, *, mistakes=(), data=None, model=None, diagnosis=()):
     """A whole result, with its findings and next steps."""
     result = {
         "schema_version": 1,
@@ -121,6 +138,7 @@ def make_result(methods=None, *, mistakes=(), data=None, model=None):
         }
         | (model or {}),
         "methods": methods or {"point": make_method()},
+        "diagnosis": list(diagnosis),
         "mistakes": list(mistakes),
         "descriptions": DESCRIPTIONS,
     }
@@ -169,6 +187,27 @@ def full_result() -> dict:
             ),
         },
         mistakes=mistakes,
+        diagnosis=[
+            make_cause(
+                "label_noise",
+                "present",
+                effect={"nll": estimate(0.21), "ece": 0.03},
+                advice="Look at the 7 suspect labels.",
+                suspects=[
+                    {
+                        "id": HOSTILE,
+                        "label": HOSTILE,
+                        "prediction": "good",
+                        "split": "train",
+                        "index": 3,
+                    }
+                ],
+            ),
+            make_cause("leakage", "present", effect={"nll": estimate(0.1), "ece": None}),
+            make_cause("well_calibrated", "present"),
+            make_cause("capacity", "cannot tell"),
+            make_cause("shortcut", "absent", heat=np.eye(6).tolist()),
+        ],
         data={
             "classes": [HOSTILE, "good"],
             "counts": {"train": 4000, "valid": 500, "test": 1000},

@@ -96,13 +96,15 @@ def test_in_a_browser(seen, full_result, width):
         assert " ".join(words.keep_together(sentence).split()) in text
     assert f"Says {HOSTILE}, 99.9998 %. It is good. good/IMG_0.jpg" in text
     assert full_result["command"] in text
-    assert text.index("What was found") < text.index("How sure it is") < text.index("What to do")
+    told = ("Title of label_noise", "What to do: Look at", "What was found", "How sure it is")
+    places = [text.index(each) for each in told]
+    assert places == sorted(places)
 
 
 @pytest.mark.parametrize("width", [390, 1280])
 def test_a_screenshot_shows_the_figures(browse, page, tmp_path, width):
     picture = tmp_path / "page.png"
-    browse(page, width, f"--screenshot={picture}", f"--window-size={width},6000")
+    browse(page, width, f"--screenshot={picture}", f"--window-size={width},7500")
     pixels = np.asarray(Image.open(picture).convert("RGB"))
     assert pixels.shape[1] == width
     for colour in ((0, 114, 178), (213, 94, 0), (200, 30, 60)):  # bars right, bars wrong, a picture
