@@ -9,14 +9,14 @@ from typing import NamedTuple
 import numpy as np
 
 ROUGH = 1.0  # climbs, times the whole range of the curve
-FALLING = 0.15  # of the whole fall, in the second half
+FALLING = 0.12  # the last quarter's fall over the first's
 
 
 class Curve(NamedTuple):
     """A loss curve in three numbers."""
 
     climbs: float  # the sum of all rises over the range; 0 of a curve that only falls
-    late_fall: float  # share of the whole fall that came in the second half
+    late_fall: float  # the fall in the last quarter over that in the first
     is_finite: bool
 
 
@@ -34,8 +34,8 @@ def read_curve(history: tuple[dict, ...]) -> Curve | None:
         return Curve(np.inf, 0.0, False)
     rates = np.array([row.get("learning_rate", 1.0) or 0.0 for row in rows], np.float64)
     way = np.cumsum(rates if rates.sum() > 0 else np.ones(len(rows)))
-    half = loss[np.searchsorted(way, way[-1] / 2)]
-    fall, height = loss[0] - loss[-1], loss.max() - loss.min()
-    climbs = np.maximum(np.diff(loss), 0).sum() / height if height > 0 else 0.0
-    late = (half - loss[-1]) / fall if fall > 0 else 0.0
+    begin, end = (loss[np.searchsorted(way, share * way[-1])] for share in (0.25, 0.75))
+    climbs = np.maximum(np.diff(loss), 0).sum() / np.ptp(loss) if np.ptp(loss) > 0 else 0.0
+    first = loss[0] - begin
+    late = (end - loss[-1]) / first if first > 0 else 0.0
     return Curve(float(climbs), float(late), True)

@@ -1,10 +1,11 @@
 """How a method is trained on a few columns of numbers: every seed at once, in one scan.
 
 A network of a few thousand weights takes a step in less time than Python needs to ask for it, so
-this is not research/train.py: there are no checkpoints.
+this is not research/train.py: there are no checkpoints. Compiling takes longer than training, so
+the learning rate and L2 are arrays, and trainings that differ in nothing else share a program.
 """
 
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -19,11 +20,12 @@ from research.models import chain
 from research.optimizer import learning_rate_schedule
 from research.recipe import Given, Recipe
 
-Sets = dict[str, Batch]  # "train", "valid" and those judged: [N, D] float32 and [N] int32
+CLASSES = ("0", "1")
+Sets = dict[str, Batch]  # "train", "valid" and what is judged: [N, D] float32 and [N] int32
 
 
 class Network(NamedTuple):
-    """Dense layers with ReLUs, one logit."""
+    """Dense layers with ReLUs, then one logit."""
 
     units: tuple[int, ...] = (128, 64)
     dropout: float = 0.0  # after every hidden layer
@@ -47,71 +49,94 @@ class Fitted(NamedTuple):
 
 
 def as_model(network: Network) -> Model:
-    """The network as methods know it; its layers follow the columns they are given."""
+    """The network as methods know it; it takes as many columns as it is given."""
     layers = []
     for number, units in enumerate(network.units, start=1):
         layers += [chain.Dense(f"hidden{number}", units, "relu"), chain.Dropout(network.dropout)]
-    return chain.as_model(
-        chain.Chain((*layers, chain.Dense("predictions", 1), chain.BinaryLogit()))
-    )
+    last = chain.Dense("predictions", 1), chain.BinaryLogit()
+    return chain.as_model(chain.Chain((*layers, *last)))
 
 
-def _optimizer(schedule: optax.Schedule, l2: float) -> optax.GradientTransformation:
+def _optimizer(schedule: optax.Schedule, l2: jax.Array) -> optax.GradientTransformation:
     def kernels(params):
         return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
 
-    # Before Adam, not decoupled: the penalty of the texts, a part of the loss.
+    # Before Adam, not decoupled: the penalty that is a part of the loss.
     return optax.chain(optax.add_decayed_weights(l2, mask=kernels), optax.adam(schedule))
 
 
-def _run(method: Method, epochs: int, batch_size: int, keep: str, key, train, valid, start):
+def _method(told: Recipe, network: Network, training: Training, num_train: int) -> Method:
+    plan = recipe.training(told)
+    steps_per_epoch = num_train // training.batch_size
+    num_steps = round(training.epochs * plan.epochs) * steps_per_epoch
+    rate = training.learning_rate * plan.learning_rate
+    schedule = learning_rate_schedule(plan.schedule or "constant", rate, num_steps)
+    tx = _optimizer(schedule, training.l2)
+    model = as_model(network)
+    return recipe.build(told, Given(model, tx, schedule, num_train, num_steps, steps_per_epoch))
+
+
+def _run(told, network, training, key, train, valid, start):
     """(state, history) of one seed."""
-    init_key, order_key, step_key, look_key = jax.random.split(key, 4)
-    steps = len(train.labels) // batch_size
+    init_key, order_key, steps_key, look_key = jax.random.split(key, 4)
+    plan, num_train = recipe.training(told), len(train.labels)
+    method = _method(told, network, training, num_train)
+    steps, size = num_train // training.batch_size, training.batch_size
 
     def step(state, each):
-        step_key, index = each
+        key, index = each
         batch = Batch(train.images[index], train.labels[index])
-        state, metrics = method.step(step_key, state, batch)
+        state, metrics = method.step(key, state, batch)
         return state, metrics["loss"]
+
+    def order_of(key):  # of one member
+        return jax.random.permutation(key, num_train)[: steps * size].reshape(steps, size)
 
     def epoch(carry, number):
         state, best, lowest = carry
         keys = jax.random.split(jax.random.fold_in(order_key, number), method.members)
-        order = jax.vmap(lambda key: jax.random.permutation(key, len(train.labels)))(keys)
-        order = order[:, : steps * batch_size].reshape(method.members, steps, batch_size)
-        order = order.swapaxes(0, 1).reshape(steps, -1)  # [steps, M * B]
-        keys = jax.random.split(jax.random.fold_in(step_key, number), steps)
+        order = jax.vmap(order_of, out_axes=1)(keys).reshape(steps, -1)  # [steps, M * B]
+        keys = jax.random.split(jax.random.fold_in(steps_key, number), steps)
         state, losses = jax.lax.scan(step, state, (keys, order))
         log_probs = method.apply(method.draw(look_key, state, 0), valid.images)
         nll = -jnp.mean(jnp.take_along_axis(log_probs, valid.labels[:, None], axis=-1))
-        is_kept = (nll < lowest) | (keep == "last")
-        best = jax.tree.map(lambda new, old: jnp.where(is_kept, new, old), state, best)
+        best = jax.tree.map(lambda new, old: jnp.where(nll < lowest, new, old), state, best)
         history = {"loss": jnp.mean(losses), "valid_nll": nll}
         return (state, best, jnp.fmin(nll, lowest)), history
 
     state = method.init(init_key, train.images[:1], start)
-    (_, kept, _), history = jax.lax.scan(
-        epoch, (state, state, jnp.float32(jnp.inf)), jnp.arange(epochs)
-    )
-    return kept, history
+    begin = state, state, jnp.float32(jnp.inf)
+    epochs = jnp.arange(round(training.epochs * plan.epochs))
+    (last, best, _), history = jax.lax.scan(epoch, begin, epochs)
+    return {"last": last, "best": best}, history
 
 
-def _finish(method: Method, key: jax.Array, state: Any, sets: Sets) -> Any:
+@lru_cache
+def _trainer(told: Recipe, network: Network, epochs: int, batch_size: int):
+    def one(key, rate, l2, train, valid, start):
+        training = Training(epochs, rate, l2, batch_size)
+        return _run(told, network, training, key, train, valid, start)
+
+    return jax.jit(jax.vmap(one, in_axes=(0, None, None, 0, 0, 0)))
+
+
+def _finish(method: Method, key: jax.Array, state: Any, train: Batch, valid: Batch) -> Any:
     """`finish` of one seed."""
-    splits = {
-        name: Split(*map(np.asarray, sets[name]), np.arange(len(sets[name].labels)).astype(str))
-        for name in ("train", "valid")
-    }
-    return method.finish(key, state, Dataset("", ("0", "1"), *splits.values(), splits["valid"]))
+    train, valid = (
+        Split(*map(np.asarray, rows), np.arange(len(rows.labels)).astype(str))
+        for rows in (train, valid)
+    )
+    return method.finish(key, state, Dataset("", CLASSES, train, valid, valid))
 
 
-def fit(told: Recipe, model: Model, training: Training, sets: Sets, keys: jax.Array) -> Fitted:
+def fit(told: Recipe, network: Network, training: Training, sets: Sets, keys: jax.Array) -> Fitted:
     """Trains a method, and first what it starts from.
+
+    The state after the last epoch is kept, unless the recipe says `keep=best`.
 
     Args:
         told: the method.
-        model: the network.
+        network: what it is a distribution over.
         training: of `point`.
         sets: leaves [R, N, ...].
         keys: [R], one for each seed; they decide everything random.
@@ -120,26 +145,23 @@ def fit(told: Recipe, model: Model, training: Training, sets: Sets, keys: jax.Ar
         UserError: an option's value is refused by the method.
     """
     train, valid = sets["train"], sets["valid"]
-    num_train = train.labels.shape[1]
-    plan = recipe.training(told)
-    epochs = round(training.epochs * plan.epochs)
-    steps_per_epoch = num_train // training.batch_size
-    num_steps = epochs * steps_per_epoch
-    rate = training.learning_rate * plan.learning_rate
-    schedule = learning_rate_schedule(plan.schedule or "constant", rate, num_steps)
-    tx = _optimizer(schedule, training.l2)
-    given = Given(model, tx, schedule, num_train, num_steps, steps_per_epoch)
-    method = recipe.build(told, given)
+    told = recipe.with_options(told, keep="last")
+    method = _method(told, network, training, train.labels.shape[1])
     if (wrap := recipe.wrapper_of_state(told)) is not None:
-        inner = fit(told.inner, model, training, sets, keys)
+        inner = fit(told.inner, network, training, sets, keys)
         states, history = jax.vmap(wrap)(inner.states), inner.history
     else:
-        first = recipe.starting_point(told)
-        start = first and fit(first, model, training, sets, keys).states.params
-        run = partial(_run, method, epochs, training.batch_size, plan.keep)
-        states, history = jax.jit(jax.vmap(run))(keys, train, valid, start)
+        first, start = recipe.starting_point(told), None
+        if first is not None:
+            start = fit(first, network, training, sets, keys).states.params
+        numbers = jnp.float32(training.learning_rate), jnp.float32(training.l2)
+        keep = dict(recipe.base(told).options)["keep"]
+        # Trainings that differ in what they keep are one program, too.
+        run = _trainer(_forget(told), network, training.epochs, training.batch_size)
+        kept, history = run(keys, *numbers, train, valid, start)
+        states = kept[keep]
     finished = [
-        _finish(method, *jax.tree.map(lambda leaf, i=i: leaf[i], (keys, states, sets)))
+        _finish(method, *jax.tree.map(lambda leaf, i=i: leaf[i], (keys, states, train, valid)))
         for i in range(len(keys))
     ]
     states = jax.tree.map(lambda *leaves: jnp.stack(leaves), *finished)

@@ -18,6 +18,7 @@ TITLE = "Some labels are wrong"
 SUREST = 0.2
 LEAST_SHARE = 0.03
 MOST_SHARE = 0.4  # above, images that cannot be told apart look the same
+LEAST_RATIO = 0.35  # of the error rate among all
 LEAST_IMAGES = 300
 MOST_SUSPECTS = 12
 
@@ -56,7 +57,7 @@ def judge(evidence: Evidence) -> Verdict:
         f"Heads that have not seen an image contradict {words.percent(floor.value)} of the labels "
         f"where they are surest, and {words.percent(wrong.mean())} of all."
     )
-    explains = floor.value >= 0.5 * wrong.mean()  # else: hard images, not wrong labels
+    explains = floor.value >= LEAST_RATIO * wrong.mean()  # else: hard images, not wrong labels
     if floor.low < LEAST_SHARE or not explains:
         return Verdict(ABSENT, text, measure, floor, test)
     if floor.value > MOST_SHARE:

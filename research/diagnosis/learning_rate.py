@@ -19,7 +19,7 @@ from research.verdict import (
     unknown,
 )
 
-TITLE = "The learning rate did not fit"
+TITLE = "The learning rate, or the length of training, did not fit"
 LEAST_GAP = 0.03  # nats on the training images
 TEST = "paired bootstrap against a refitted head; the shape of the loss curve"
 MEASURE = "NLL on the training images less that of a careful head"
@@ -46,8 +46,9 @@ def judge(evidence: Evidence) -> Verdict:
         advice = "Lower the learning rate, three to ten times."
     elif curve.late_fall > FALLING:
         text += (
-            f" {words.percent(curve.late_fall)} of the fall of its loss came in the second half: "
-            "it was still learning when it was stopped, so the rate was too low."
+            " Its loss was still falling at the end, "
+            f"{words.percent(curve.late_fall)} as fast as at the beginning: it was stopped half "
+            "way, or the rate was too low."
         )
         advice = "Train longer, or raise the learning rate, three to ten times."
     else:
