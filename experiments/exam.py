@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from experiments import cli
 from experiments.exam_cases import FAULTS, MORE_THAN_TWO, STRENGTHS, draw, examine
+from experiments.table import of_exam
 from research.diagnose import diagnose
 from research.errors import UserError
 from research.files import write_json, write_whole
@@ -168,22 +169,13 @@ def draw_confusion(path: Path, rows: list[dict]) -> None:
     write_whole(path, lambda part: figure.savefig(part, dpi=110, format="png"))
 
 
-def markdown(summary: dict) -> str:
-    """The scores as a table."""
-
-    def cell(share):
-        if share["value"] is None:
-            return ""
-        ends = f"[{100 * share['low']:.0f}, {100 * share['high']:.0f}]"
-        return f"{100 * share['value']:.0f} % {ends} of {share['n']}"
-
-    lines = ["| planted | strength | ranked first | named | healthy called ill |"]
-    lines.append("|---|---|---|---|---|")
-    for name, by_strength in {"all": summary["all"], **summary["by_cause"]}.items():
-        for strength, each in by_strength.items():
-            told = " | ".join(cell(each[key]) for key in TARGETS)
-            lines.append(f"| {name.replace('_', ' ')} | {strength} | {told} |")
-    return "\n".join(lines)
+def as_rows(summary: dict) -> list[dict]:
+    """The scores, a row for each fault and strength; "all" comes first."""
+    return [
+        {"planted": name, "strength": strength, **each}
+        for name, by_strength in {"all": summary["all"], **summary["by_cause"]}.items()
+        for strength, each in by_strength.items()
+    ]
 
 
 def main(config: Config) -> None:
@@ -215,12 +207,18 @@ def main(config: Config) -> None:
         rows = [done[case] for case in todo]
         summary = summarise(rows)
         made = {"commit": commit(), "versions": versions()}
-        told = {"seeds": [seeds.start, seeds.stop - 1], "targets": TARGETS, "cases": len(rows)}
+        rows_of_table = as_rows(summary)
+        told = {
+            "rows": rows_of_table,
+            "seeds": [seeds.start, seeds.stop - 1],
+            "targets": TARGETS,
+            "cases": len(rows),
+        }
         seconds = {"seconds": sum(row["seconds"] for row in rows)}
         main_scores = summary["all"].get("middle", next(iter(summary["all"].values())))
         write_json(directory / "result.json", main_scores | summary | told | seconds | made)
         draw_confusion(directory / "confusion.png", rows)
-    print(markdown(summary))
+    print(of_exam({"rows": rows_of_table}))
     for row in rows:
         wanted = [] if row["fault"] == HEALTHY else [row["fault"]]
         if row["named"][:1] != wanted:

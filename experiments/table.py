@@ -3,8 +3,8 @@
     launch/run.sh experiments.table runs/digits runs/fashion
     launch/run.sh experiments.table experiments/results/benchmark
 
-Runs of `diagnose` share one table; those of `benchmark`, `fidelity` and `speed` have one each,
-shorter than what the command itself prints. The tables of the README are made with it.
+Runs of `diagnose` share one table; those of `benchmark`, `exam`, `fidelity` and `speed` have one
+each, shorter than what the command itself prints. The tables of the README are made with it.
 """
 
 import json
@@ -131,10 +131,29 @@ def of_speed(result: dict) -> str:
     return markdown(["what", "against", "ratio", "target"], lines)
 
 
+def of_exam(result: dict) -> str:
+    """One line a planted fault and strength."""
+
+    def cell(share):
+        if share["value"] is None:
+            return ""
+        ends = f"[{100 * share['low']:.0f}, {100 * share['high']:.0f}]"
+        return f"{100 * share['value']:.0f} % {ends} of {share['n']}"
+
+    lines = [
+        [row["planted"].replace("_", " "), row["strength"]]
+        + [cell(row[name]) for name in ("named_first", "named", "false_alarm")]
+        for row in result["rows"]
+    ]
+    titles = ["planted", "strength", "ranked first", "named", "healthy called ill"]
+    return markdown(titles, lines)
+
+
 FORMS: dict[str, Callable[[dict], str]] = {  # by a key of the first row
     "metric": of_benchmark,
     "total_variation": of_fidelity,
     "ratio": of_speed,
+    "planted": of_exam,
 }
 
 

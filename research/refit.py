@@ -1,7 +1,7 @@
 """The same head, trained anew with one thing changed: what would it say without that cause?
 
-A head of one hidden layer on the principal components of cached features, with early stopping and
-weight decay: a head as it should have been trained. It stands in for the classifier's own, which
+A head of one hidden layer on the principal components of cached features, with early stopping,
+dropout and weight decay: a head as it should have been trained. It stands in for the classifier's own, which
 may be any; causes in the data are told by refits against refits. All of them share one compiled
 program, as a change is an array: the weight of every training example (0 removes it) or its label.
 """
@@ -19,17 +19,18 @@ from research.models import chain
 
 COMPONENTS = 128
 MOST_EXAMPLES = 4_000  # of the training split
+LEAST_EPOCH = 1_024  # examples
 FOLDS = 5
 
 
 class HeadOptions(NamedTuple):
     """How a head is trained."""
 
-    hidden: int = 64
+    hidden: int = 128
     epochs: int = 40
     learning_rate: float = 3e-3  # of Adam; falls to 0 by half a cosine
     weight_decay: float = 1e-2  # decoupled
-    dropout: float = 0.0  # of the hidden units
+    dropout: float = 0.5  # of the hidden units
     batch_size: int = 64
 
 
@@ -133,7 +134,8 @@ def train_head(
     n, size = len(labels), options.batch_size
     weights = np.ones(n) if weights is None else np.asarray(weights, np.float64)
     weights = weights * n / max(weights.sum(), 1e-12)
-    index = np.arange(max(n, size)) % n  # a split shorter than a batch is repeated
+    # A short split is repeated: an epoch of few steps is none, and one length compiles once.
+    index = np.arange(max(n, LEAST_EPOCH)) % n
     valid_weights = np.ones(len(valid[1])) if valid_weights is None else valid_weights
     said, curves, params = _train(
         jax.random.key(seed),

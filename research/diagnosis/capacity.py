@@ -10,6 +10,7 @@ from research.evidence import Evidence
 from research.training_history import FALLING, ROUGH, read_curve
 from research.verdict import (
     ABSENT,
+    LEAST_EFFECT,
     PRESENT,
     UNKNOWN,
     Verdict,
@@ -47,6 +48,8 @@ def judge(evidence: Evidence) -> Verdict:
     effect = effect_between(
         part.log_probs, refits.healthy.log_probs["test"], part.labels, evidence.seed
     )
+    if not is_above(effect.nll, LEAST_EFFECT):
+        return Verdict(ABSENT, text + " New images would not gain by it.", MEASURE, gap, TEST)
     return Verdict(
         PRESENT,
         text + " Its loss curve is flat: it can learn no more.",

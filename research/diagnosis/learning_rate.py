@@ -10,6 +10,7 @@ from research.evidence import Evidence
 from research.training_history import FALLING, ROUGH, read_curve
 from research.verdict import (
     ABSENT,
+    LEAST_EFFECT,
     PRESENT,
     UNKNOWN,
     Verdict,
@@ -56,4 +57,6 @@ def judge(evidence: Evidence) -> Verdict:
     part = evidence.parts["test"]
     better = refits.healthy.log_probs["test"]
     effect = effect_between(part.log_probs, better, part.labels, evidence.seed)
+    if not is_above(effect.nll, LEAST_EFFECT):
+        return Verdict(ABSENT, text + " New images would not gain by it.", MEASURE, gap, TEST)
     return Verdict(PRESENT, text, MEASURE, gap, TEST, effect, advice)

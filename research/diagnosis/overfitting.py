@@ -21,6 +21,7 @@ from research.verdict import (
 )
 
 TITLE = "It has learnt its training images by heart"
+LEAST_SHARE = 0.1  # of its NLL on the test images that the tamer head does without
 TEST = "paired bootstrap against a head with early stopping and weight decay"
 
 
@@ -50,7 +51,8 @@ def judge(evidence: Evidence) -> Verdict:
     train_labels = evidence.parts["train"].labels
     fits_closer = train.nll.mean() < healthy.nll("train", train_labels).mean()
     measure = "NLL on the test images less that on the training images"
-    is_there = fits_closer and is_above(gap, LEAST_EFFECT) and is_above(effect.nll, LEAST_EFFECT)
+    least = max(LEAST_EFFECT, LEAST_SHARE * test.nll.mean())
+    is_there = fits_closer and is_above(gap, LEAST_EFFECT) and is_above(effect.nll, least)
     text = (
         f"NLL {words.number(train.nll.mean())} on the images it learnt from, "
         f"{words.number(test.nll.mean())} on new ones"

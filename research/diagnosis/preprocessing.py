@@ -8,6 +8,7 @@ tried on validation images where there are any: test images may be of another ki
 import numpy as np
 
 from research import words
+from research.diagnosis.swapped_classes import best_order
 from research.evidence import Evidence
 from research.verdict import ABSENT, PRESENT, Verdict, effect_between, is_above, mean_of, unknown
 
@@ -29,7 +30,10 @@ def judge(evidence: Evidence) -> Verdict:
     tried = {name: ask(images) for name, ask in evidence.ask_as.items()}
     accuracy = {name: float(np.mean(x.argmax(axis=1) == labels)) for name, x in tried.items()}
     best = max(accuracy, key=accuracy.get)
-    gain = mean_of((tried[best].argmax(axis=1) == labels) - right.astype(float), evidence.seed)
+    # Classes that have changed places are right so seldom that any other form seems better.
+    predicted = as_it_is.argmax(axis=1)
+    renamed = best_order(predicted, labels, as_it_is.shape[1])[predicted] == labels
+    gain = mean_of((tried[best].argmax(axis=1) == labels) - renamed.astype(float), evidence.seed)
     told = ", ".join(f"{name} {words.percent(value)}" for name, value in accuracy.items())
     text = f"Right as it is: {words.percent(right.mean())}; with other forms: {told}."
     measure, test = f"accuracy gained with '{best}'", "each form tried, paired bootstrap"

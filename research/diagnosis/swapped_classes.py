@@ -18,15 +18,19 @@ LEAST_GAIN = 0.05  # of accuracy
 LEAST_IMAGES = 20
 
 
+def best_order(predicted: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
+    """The name [K] that each predicted class agrees best with; ties go to its own."""
+    counts = np.zeros((classes, classes))
+    np.add.at(counts, (predicted, labels), 1)
+    return linear_sum_assignment(counts + 0.5 * np.eye(classes), maximize=True)[1]
+
+
 def judge(evidence: Evidence) -> Verdict:
     """Whether another order of the classes is right more often on the test images."""
     said, log_probs = evidence.said["test"], evidence.parts["test"].log_probs
     k, labels = log_probs.shape[1], said.labels
     predicted = said.probs.argmax(axis=1)
-    counts = np.zeros((k, k))
-    np.add.at(counts, (predicted, labels), 1)
-    # Ties go to the name as it is.
-    _, renamed = linear_sum_assignment(counts + 0.5 * np.eye(k), maximize=True)
+    renamed = best_order(predicted, labels, k)
     gain = (renamed[predicted] == labels).astype(float) - said.correct
     estimate = mean_of(gain, evidence.seed)
     moved = np.flatnonzero(renamed != np.arange(k))

@@ -2,8 +2,8 @@
 
 Minimises the mean negative log-likelihood of the batch; weight decay, if any, is the optimiser's.
 Every other method is measured against this one. Label smoothing, the focal loss and mixup
-(`research/losses.py`) are its options; other methods keep the plain likelihood, which they are
-derived from.
+(`research/losses.py`) are its options, and a penalty on the size of the weights (L1: the lasso of
+Tibshirani 1996); other methods keep the plain likelihood, which they are derived from.
 """
 
 import math
@@ -33,6 +33,7 @@ def point(
     label_smoothing: float = 0.0,
     focal_gamma: float = 0.0,
     mixup_alpha: float = 0.0,
+    l1: float = 0.0,
 ) -> Method:
     """Maximum a posteriori.
 
@@ -46,6 +47,7 @@ def point(
         focal_gamma: exponent of the focal loss; 0: none. Mukhoti et al. 2020 use 3.
         mixup_alpha: of the Beta(alpha, alpha) that mixes images; 0: none. Zhang et al. 2018 use 0.1
             to 0.4 on ImageNet and 1 on CIFAR.
+        l1: adds so many times the sum of |w| over all kernels, never biases, to the mean loss.
 
     Raises:
         UserError: an option is out of range.
@@ -54,6 +56,7 @@ def point(
         ("label_smoothing", label_smoothing, 1),
         ("focal_gamma", focal_gamma, math.inf),
         ("mixup_alpha", mixup_alpha, math.inf),
+        ("l1", l1, math.inf),
     ):
         if not (isinstance(value, int | float) and 0 <= value < limit):
             bound = "1" if limit == 1 else "infinity"
@@ -83,6 +86,9 @@ def point(
                 metrics["loss"] = jnp.mean(focal(logits, targets, focal_gamma))
             else:
                 metrics["loss"] = metrics["nll"]
+            if l1:
+                kernels = (leaf for leaf in jax.tree.leaves(params) if leaf.ndim > 1)
+                metrics["loss"] += l1 * sum(jnp.sum(jnp.abs(kernel)) for kernel in kernels)
             return metrics["loss"], metrics
 
         gradients, metrics = jax.grad(loss, has_aux=True)(state.params)
