@@ -125,7 +125,7 @@ def too_few_images(m: Material, strength: int, generator: Generator) -> Material
 def overfitting(m: Material, strength: int, generator: Generator) -> Material:
     """A quarter of the images, trained on and on, and nothing holds it back."""
     del generator
-    few = SIZES["train"] // 4
+    few = len(m.labels["train"]) // 4
     m = _with(m, "train", m.images["train"][:few], m.labels["train"][:few])
     tight = m.head._replace(
         dropout=0.0, weight_decay=0.0, epochs=(80, 160, 320)[strength], learning_rate=3e-3

@@ -1,9 +1,9 @@
 """The same head, trained anew with one thing changed: what would it say without that cause?
 
 A head of one hidden layer on the principal components of cached features, with early stopping,
-dropout and weight decay: a head as it should have been trained. It stands in for the classifier's own, which
-may be any; causes in the data are told by refits against refits. All of them share one compiled
-program, as a change is an array: the weight of every training example (0 removes it) or its label.
+dropout and weight decay: a head as it should have been trained. It stands in for the classifier's
+own, which may be any; causes in the data are told by refits against refits. All of them share one
+compiled program, as a change is an array: the weight of each training example (0 removes it).
 """
 
 from functools import cache, cached_property, partial

@@ -1,0 +1,89 @@
+"""The examination: seeds, scores, and two cases from beginning to end."""
+
+import json
+
+import numpy as np
+import pytest
+
+from experiments import exam, exam_cases
+from research.data import inspection
+from research.diagnose import cause_names
+from research.errors import UserError
+
+
+def row(fault, named, seed=0, strength="middle"):
+    return {"fault": fault, "data": "digits", "strength": strength, "seed": seed, "named": named}
+
+
+def test_every_fault_that_is_planted_is_a_cause_and_the_other_way_round():
+    assert set(exam_cases.FAULTS) - {"healthy"} == set(cause_names()) - set(exam.NO_FAULT)
+
+
+def test_seeds():
+    assert list(exam.parse_seeds("100:102", 5)) == [100, 101, 102]
+    assert list(exam.parse_seeds("7", 5)) == [7]
+    assert list(exam.parse_seeds(None, 3)) == [0, 1, 2]
+    for wrong in ("a:b", "5:3", "1:", "-1:2"):
+        with pytest.raises(UserError, match="FIRST:LAST"):
+            exam.parse_seeds(wrong, 5)
+
+
+def test_scores_count_what_they_say():
+    rows = [
+        row("leakage", ["leakage", "overfitting"]),
+        row("leakage", ["overfitting", "leakage"], 1),
+        row("leakage", [], 2),
+        row("healthy", []),
+        row("healthy", ["leakage"], 1),
+    ]
+    scores = exam.score(rows)
+    assert scores["named_first"]["value"] == pytest.approx(1 / 3)
+    assert scores["named"]["value"] == pytest.approx(2 / 3)
+    assert scores["false_alarm"]["value"] == pytest.approx(1 / 2)
+    assert all(each["low"] < each["value"] < each["high"] for each in scores.values())
+    planted, named, counts = exam.confusion(rows)
+    assert counts.sum() == len(rows)
+    assert counts[planted.index("leakage"), named.index("overfitting")] == 1
+
+
+@pytest.mark.parametrize("fault", sorted(exam_cases.FAULTS))
+def test_a_fault_changes_only_what_it_should(fault):
+    """Planted twice from the same seed it is the same; shapes stay in step with labels."""
+    images, labels = inspection.generate(60, seed=0)
+    third = np.array_split(np.arange(60), 3)
+    splits = dict(zip(("train", "valid", "test"), third, strict=True))
+    healthy = exam_cases.Material(
+        inspection.CLASSES,
+        {name: images[index] for name, index in splits.items()},
+        {name: labels[index] for name, index in splits.items()},
+    )
+    plant = exam_cases.FAULTS[fault]
+    one, two = (plant(healthy, 1, np.random.default_rng(3)) for _ in range(2))
+    for split in splits:
+        assert len(one.images[split]) == len(one.labels[split])
+        np.testing.assert_array_equal(one.images[split], two.images[split])
+        np.testing.assert_array_equal(one.labels[split], two.labels[split])
+    is_same = all(np.array_equal(one.images[s], healthy.images[s]) for s in splits)
+    in_pixels = {"class_balance", "leakage", "overfitting", "poor_features", "shifted_images"}
+    in_pixels |= {"shortcut", "too_few_images"}
+    assert is_same == (fault not in in_pixels)
+
+
+def test_two_cases_from_beginning_to_end(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(exam_cases, "SIZES", {"train": 200, "valid": 100, "test": 120})
+    config = exam.Config(
+        seeds="3", causes="healthy,softmax_twice", data="inspection", out=tmp_path / "exam"
+    )
+    exam.main(config)
+    result = json.loads((tmp_path / "exam" / "result.json").read_text())
+    assert result["named_first"]["value"] == 1
+    assert result["false_alarm"]["n"] == 1
+    assert (tmp_path / "exam" / "confusion.png").exists()
+    assert "softmax twice" in capsys.readouterr().out
+    monkeypatch.setattr(exam, "examine_one", None)  # what is there is not examined again
+    exam.main(config)
+
+
+def test_unknown_faults_are_refused():
+    with pytest.raises(UserError, match="choose from"):
+        exam.main(exam.Config(causes="gremlins"))
