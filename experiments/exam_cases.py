@@ -128,7 +128,7 @@ def overfitting(m: Material, strength: int, generator: Generator) -> Material:
     few = len(m.labels["train"]) // 4
     m = _with(m, "train", m.images["train"][:few], m.labels["train"][:few])
     tight = m.head._replace(
-        dropout=0.0, weight_decay=0.0, epochs=(80, 160, 320)[strength], learning_rate=3e-3
+        dropout=0.0, weight_decay=0.0, epochs=(80, 160, 320)[strength], learning_rate=1e-2
     )
     return m._replace(head=tight, keeps_last=True, constant_rate=True)
 
@@ -174,13 +174,13 @@ def label_noise(m: Material, strength: int, generator: Generator) -> Material:
 
 
 def shortcut(m: Material, strength: int, generator: Generator) -> Material:
-    """A mark in one corner whose colour tells the class."""
-    size, share = ((4, 0.8), (5, 0.95), (5, 1.0))[strength]
+    """A mark in one corner whose colour tells the class, on pictures that are pale."""
+    size, share, contrast = ((4, 0.8, 0.6), (5, 0.95, 0.35), (5, 1.0, 0.2))[strength]
     row, column = generator.integers(0, 2, 2) * (SIDE - size)
     k = len(m.classes)
     colours = np.array([colorsys.hsv_to_rgb(c / k, 1.0, 1.0) for c in range(k)])
     for split, labels in m.labels.items():
-        images = m.images[split].copy()
+        images = (128 + contrast * (m.images[split].astype(np.float64) - 128)).astype(np.uint8)
         told = np.where(
             generator.random(len(labels)) < share,
             labels,

@@ -38,6 +38,7 @@ class Training(NamedTuple):
     learning_rate: float = 1e-3
     l2: float = 0.0  # adds l2/2 times the sum of squares of the kernels to the mean loss
     batch_size: int = 32
+    keep: str = "last"  # the weights after the last epoch, or of the "best" validation NLL
 
 
 class Fitted(NamedTuple):
@@ -132,8 +133,6 @@ def _finish(method: Method, key: jax.Array, state: Any, train: Batch, valid: Bat
 def fit(told: Recipe, network: Network, training: Training, sets: Sets, keys: jax.Array) -> Fitted:
     """Trains a method, and first what it starts from.
 
-    The state after the last epoch is kept, unless the recipe says `keep=best`.
-
     Args:
         told: the method.
         network: what it is a distribution over.
@@ -145,7 +144,6 @@ def fit(told: Recipe, network: Network, training: Training, sets: Sets, keys: ja
         UserError: an option's value is refused by the method.
     """
     train, valid = sets["train"], sets["valid"]
-    told = recipe.with_options(told, keep="last")
     method = _method(told, network, training, train.labels.shape[1])
     if (wrap := recipe.wrapper_of_state(told)) is not None:
         inner = fit(told.inner, network, training, sets, keys)
@@ -154,12 +152,10 @@ def fit(told: Recipe, network: Network, training: Training, sets: Sets, keys: ja
         first, start = recipe.starting_point(told), None
         if first is not None:
             start = fit(first, network, training, sets, keys).states.params
-        numbers = jnp.float32(training.learning_rate), jnp.float32(training.l2)
-        keep = dict(recipe.base(told).options)["keep"]
-        # Trainings that differ in what they keep are one program, too.
-        run = _trainer(_forget(told), network, training.epochs, training.batch_size)
-        kept, history = run(keys, *numbers, train, valid, start)
-        states = kept[keep]
+        run = _trainer(told, network, training.epochs, training.batch_size)
+        rate, l2 = jnp.float32(training.learning_rate), jnp.float32(training.l2)
+        kept, history = run(keys, rate, l2, train, valid, start)
+        states = kept[training.keep]
     finished = [
         _finish(method, *jax.tree.map(lambda leaf, i=i: leaf[i], (keys, states, train, valid)))
         for i in range(len(keys))

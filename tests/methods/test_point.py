@@ -69,6 +69,17 @@ def test_label_smoothing_gradient(model, batch):
     np.testing.assert_allclose(_gradient(before, after), batch.images.T @ error, atol=1e-5)
 
 
+def test_l1_pulls_kernels_towards_zero_and_spares_biases(model, batch):
+    before, plain, _ = _step(model, batch)
+    _, after, metrics = _step(model, batch, l1=0.1)
+    kernel = before["predictions"]["kernel"]
+    pull = _gradient(before, after) - _gradient(before, plain)
+    np.testing.assert_allclose(pull, 0.1 * np.sign(kernel), atol=1e-5)
+    np.testing.assert_array_equal(after["predictions"]["bias"], plain["predictions"]["bias"])
+    penalty = 0.1 * np.abs(kernel).sum()
+    np.testing.assert_allclose(metrics["loss"] - metrics["nll"], penalty, rtol=1e-5)
+
+
 def test_mixup_trains_on_mixed_images_and_labels(model, batch):
     """By hand, with the shares and partners that the step's key gives; focal and smooth as well."""
     mixed = mixup(jax.random.fold_in(jax.random.key(1), 1), batch.images, 0.5)
@@ -118,6 +129,7 @@ def test_preprocessing_takes_mixed_images(name):
         {"focal_gamma": -1},
         {"mixup_alpha": "often"},
         {"mixup_alpha": None},
+        {"l1": -0.1},
     ],
 )
 def test_bad_options_are_refused(model, options):
