@@ -22,6 +22,7 @@ import numpy as np
 from experiments import cli
 from experiments.diagnose_options import Config, resolve
 from research import classifier as classifiers
+from research import mended
 from research.calibrate import check
 from research.calibrate import parse as calibrators
 from research.classifier import Classifier
@@ -132,6 +133,31 @@ def fit_methods(
     } if is_trained else None
 
 
+def keep_best(
+    config: Config, directory: Path, classifier: Classifier, fitted: dict[str, Fitted], result: dict
+) -> None:
+    """Keeps the method of lowest validation NLL, ready for `experiments.predict`."""
+
+    def valid_nll(name):
+        nll = result["methods"][name]["splits"]["valid"]["metrics"]["nll"]["value"]
+        return np.inf if nll is None else nll
+
+    best = min(fitted, key=valid_nll)
+    decided = result["methods"][best]["decisions"]
+    refusal = decided and decided["refusal"]["refusal"]
+    mended.save(
+        directory,
+        classifier,
+        fitted[best],
+        title=result["methods"][best]["title"],
+        classes=tuple(result["data"]["classes"]),
+        image_size=result["data"]["image_size"],
+        bfloat16=config.bfloat16,
+        seed=config.seed,
+        refusal=refusal and {name: refusal[name] for name in ("threshold", "bound")},
+    )
+
+
 def main(config: Config) -> None:
     """Judges a classifier and writes the report.
 
@@ -203,7 +229,11 @@ def main(config: Config) -> None:
             max_error=config.max_error,
             seconds=time.perf_counter() - started,
         )
+        if not config.predictions:
+            keep_best(config, directory, classifier, fitted, result)
     print(terminal.summary(result, str(out / "report.html")))
+    if (out / mended.FOLDER).exists():
+        print(f"Ask it about other images: launch/run.sh experiments.predict --run {out} IMAGES")
 
 
 if __name__ == "__main__":

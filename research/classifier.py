@@ -43,6 +43,8 @@ class Classifier(NamedTuple):
     base_milliseconds: float  # of the frozen base, per image
     see: Callable  # (params, images [B, H, W, 3] uint8) -> [B, ...]: what the head sees
     is_frozen: bool  # `model` takes what `see` gives; else it takes images
+    layers: tuple[chain.Layer, ...] | None  # of the whole network; None: a black box
+    base: dict  # frozen weights below the head
     # The same with pixels prepared otherwise, where nobody knows how it should be: name -> see.
     see_as: Mapping[str, Callable] = MappingProxyType({})
 
@@ -129,6 +131,8 @@ def fresh(dataset: Dataset, network: VGG16) -> Classifier:
         base_milliseconds=0.0,
         see=_seeing(network.layers, preprocess, network.dtype),
         is_frozen=False,
+        layers=network.layers,
+        base={},
     )
 
 
@@ -180,6 +184,8 @@ def from_weights(
             network.layers, preprocess, network.dtype, weights if train_head_only else None
         ),
         is_frozen=train_head_only,
+        layers=network.layers,
+        base=chain.pick(weights, chain.cut(network.layers)[0]) if train_head_only else {},
     )
 
 
@@ -269,8 +275,17 @@ def from_keras(
         base_milliseconds=milliseconds,
         see=see_through(preprocess),
         is_frozen=train != "all",
+        layers=imported.layers,
+        base=_frozen_base(imported) if train != "all" else {},
         see_as=others,
     )
+
+
+def _frozen_base(imported: Imported) -> dict:
+    """The weights below the head; a black box has none that are known."""
+    if imported.layers is None:
+        return {}
+    return chain.pick(imported.params, chain.cut(imported.layers)[0])
 
 
 def _preprocess(dataset: Dataset, imported: Imported, chosen: str | None) -> tuple[str, str]:

@@ -20,7 +20,7 @@ FLOORS = [
     {"classifier", "fit", "refit", "training_history"},
     {"judge", "evidence", "verdict"},
     {"diagnosis", "diagnose"},
-    {"observe"},
+    {"observe", "mended"},
     {"report"},
 ]
 SOURCES = sorted((ROOT / "research").rglob("*.py"))

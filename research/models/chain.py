@@ -110,6 +110,28 @@ Layer = (
 )
 
 
+KINDS = {kind.__name__: kind for kind in Layer.__args__}
+
+
+def to_json(layers: tuple[Layer, ...]) -> list[dict]:
+    """The layers as JSON holds them: each record's kind and fields."""
+    return [{"layer": type(layer).__name__, **layer._asdict()} for layer in layers]
+
+
+def from_json(records: list[dict]) -> tuple[Layer, ...]:
+    """The layers that `to_json` wrote.
+
+    Raises:
+        KeyError, TypeError: there is no such kind, or it has no such field.
+    """
+
+    def build(record):
+        fields = {n: tuple(v) if isinstance(v, list) else v for n, v in record.items()}
+        return KINDS[fields.pop("layer")](**fields)
+
+    return tuple(build(record) for record in records)
+
+
 def has_weights_or_noise(layer: Layer) -> bool:
     """Whether a layer has parameters or draws random numbers."""
     return isinstance(layer, Conv | Dense | Dropout | Affine)

@@ -1,0 +1,114 @@
+"""What does the mended classifier say of these images? For a run of `experiments.diagnose`.
+
+    launch/run.sh experiments.predict --run runs/digits photos/new/*.jpg
+    launch/run.sh experiments.predict --run runs/digits photos/new/ --json
+
+Prints for each image the class, its probability, and the doubt in two parts, in nats: epistemic
+(draws of the weights disagree: more training images would help) and aleatoric (they agree that it
+is unclear). "refused" stands where its doubt is above the threshold that the run certified. Images
+are read one batch after another, so there may be any number of them.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tyro
+
+from experiments import cli
+from research import mended
+from research.data.images import EXTENSIONS, decode, resize
+from research.errors import UserError
+from research.metrics.predictive import predictive
+
+
+@dataclass(frozen=True)
+class Config:
+    """Asks the classifier that a run recommends."""
+
+    images: tyro.conf.Positional[tuple[Path, ...]]
+    """image files, or folders of them"""
+    run: Path
+    """folder of a finished run of experiments.diagnose"""
+    json: bool = False
+    """print one JSON object a line"""
+    batch_size: int = 32
+    """images at a time"""
+
+
+def find(paths: tuple[Path, ...]) -> list[Path]:
+    """The image files among files and folders, in order.
+
+    Raises:
+        UserError: a path does not exist, or a folder holds no image.
+    """
+    found = []
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in EXTENSIONS)
+            if not inside:
+                raise UserError(f"{path}: no images in there; give files or another folder")
+            found += inside
+        elif path.exists():
+            found.append(path)
+        else:
+            raise UserError(f"{path}: no such file; give image files or folders")
+    if not found:
+        raise UserError("no images given; name files or folders after the options")
+    return found
+
+
+def answers(classifier: mended.Mended, images: np.ndarray) -> list[dict]:
+    """What is printed of each of the images [N, H, W, 3]."""
+    said = predictive(classifier.predict(images))
+    probs = np.exp(said.log_probs)
+    told = []
+    for i, top in enumerate(said.top):
+        refused = classifier.threshold is not None and said.doubt[i] >= classifier.threshold
+        told.append(
+            {
+                "class": classifier.classes[top],
+                "probability": float(probs[i, top]),
+                "epistemic": float(said.entropy[i] - said.expected_entropy[i]),
+                "aleatoric": float(said.expected_entropy[i]),
+                "refused": bool(refused),
+            }
+        )
+    return told
+
+
+def main(config: Config) -> None:
+    """Loads, predicts, prints.
+
+    Raises:
+        UserError: bad input.
+    """
+    if config.batch_size < 1:
+        raise UserError(f"--batch_size {config.batch_size}: give a whole number, 1 or more")
+    paths = find(config.images)
+    classifier = mended.load(config.run, config.batch_size)
+    width = max(len(str(path)) for path in paths)
+    names = max(map(len, (*classifier.classes, "class")))
+    if not config.json:
+        print(f"{'image':{width}}  {'class':{names}}  probability  epistemic  aleatoric")
+    for start in range(0, len(paths), config.batch_size):
+        chunk = paths[start : start + config.batch_size]
+        images = [resize(decode(path, str(path)), classifier.image_size) for path in chunk]
+        for path, told in zip(chunk, answers(classifier, np.stack(images)), strict=True):
+            if config.json:
+                print(json.dumps({"image": str(path), **told}))
+                continue
+            numbers = f"{told['probability']:11.6f}  {told['epistemic']:9.4f}"
+            line = f"{path!s:{width}}  {told['class']:{names}}  {numbers}"
+            print(f"{line}  {told['aleatoric']:9.4f}{'  refused' * told['refused']}")
+    if not config.json and classifier.bound is not None:
+        print(
+            f"\n{classifier.title}. Of the answers that are not refused at most "
+            f"{100 * classifier.bound:.1f} % are wrong, with 95 % certainty, on images like those "
+            "of the run."
+        )
+
+
+if __name__ == "__main__":
+    cli.run(main, Config)

@@ -1,0 +1,180 @@
+"""The classifier that a run recommends, kept so that it can be used on new images.
+
+`mended/classifier.json` holds the network as a list of layers, the recipe and the refusal
+threshold; `mended/*.safetensors` the arrays of the method's state and of a frozen base. Nothing in
+them is executed when they are read. What only training needs (the optimiser's state) is left out.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from research.classifier import Classifier
+from research.data.batches import map_batches
+from research.errors import UserError
+from research.files import write_json, write_whole
+from research.fit import Fitted
+from research.mesh import data_mesh
+from research.models import chain
+from research.models.preprocess import PREPROCESS
+from research.predict import predictor
+from research.recipe import Given, build, parse
+
+FOLDER = "mended"
+ONLY_TRAINING = "opt_state"
+
+
+class Mended(NamedTuple):
+    """A classifier that is ready to use."""
+
+    title: str
+    classes: tuple[str, ...]
+    image_size: int
+    threshold: float | None  # of doubt: from there on it is refused; None: nothing is
+    bound: float | None  # on the error rate among the rest, with 95 % certainty
+    predict: Callable[[np.ndarray], np.ndarray]  # images [N, H, W, 3] -> log_probs [S, N, K]
+
+
+def _leaves(state) -> dict[str, jax.Array]:
+    """The arrays that predictions need, by their place in the state."""
+    paths = jax.tree_util.tree_flatten_with_path(state)[0]
+    named = {jax.tree_util.keystr(path): leaf for path, leaf in paths}
+    return {name: leaf for name, leaf in named.items() if ONLY_TRAINING not in name}
+
+
+def save(
+    directory: Path,
+    classifier: Classifier,
+    fitted: Fitted,
+    *,
+    title: str,
+    classes: tuple[str, ...],
+    image_size: int,
+    bfloat16: bool,
+    seed: int,
+    refusal: dict | None,
+) -> bool:
+    """Writes a fitted method and the network below it.
+
+    Args:
+        directory: of the run.
+        classifier: what was judged.
+        fitted: the method that is recommended.
+        title: what it is called.
+        classes: names.
+        image_size: side in pixels.
+        bfloat16: whether it computes so.
+        seed: of the run, for the draws.
+        refusal: `threshold` and `bound`; None: nothing is refused.
+
+    Returns:
+        Whether it could be written: a black box cannot.
+    """
+    if classifier.layers is None:
+        return False
+    folder = directory / FOLDER
+    folder.mkdir(exist_ok=True)
+    told = {
+        "layers": chain.to_json(classifier.layers),
+        "is_frozen": classifier.is_frozen,
+        "preprocess": classifier.preprocess["name"],
+        "bfloat16": bfloat16,
+        "recipe": str(fitted.recipe),
+        "num_train": classifier.dataset.num_train,
+        "num_steps": fitted.num_steps,
+        "title": title,
+        "classes": list(classes),
+        "image_size": image_size,
+        "seed": seed,
+        "refusal": refusal,
+    }
+    state = {n: np.array(leaf, order="C") for n, leaf in _leaves(fitted.state).items()}
+    write_whole(folder / "state.safetensors", lambda part: save_file(state, part))
+    base = {n: np.array(leaf, order="C") for n, leaf in _leaves(classifier.base).items()}
+    write_whole(folder / "base.safetensors", lambda part: save_file(base, part))
+    write_json(folder / "classifier.json", told)
+    return True
+
+
+def _filled(like, arrays: dict[str, np.ndarray]):
+    """A tree of the arrays where there are any of that name and shape, and of zeros elsewhere."""
+
+    def fill(path, leaf):
+        name = jax.tree_util.keystr(path)
+        if ONLY_TRAINING in name:
+            return jnp.zeros(leaf.shape, leaf.dtype)
+        if arrays[name].shape != leaf.shape:
+            raise KeyError(name)
+        return jnp.asarray(arrays[name])
+
+    return jax.tree_util.tree_map_with_path(fill, like)
+
+
+def load(run: Path, batch_size: int) -> Mended:
+    """The classifier that a run recommends.
+
+    Args:
+        run: its folder.
+        batch_size: images at a time.
+
+    Raises:
+        UserError: there is none.
+    """
+    folder = run / FOLDER
+    try:
+        told = json.loads((folder / "classifier.json").read_text())
+        arrays, frozen = (load_file(folder / f"{n}.safetensors") for n in ("state", "base"))
+        return _build(told, arrays, frozen, batch_size)
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"--run {run}: no mended classifier can be read there; give the folder of a finished "
+            "run of experiments.diagnose that judged images"
+        ) from error
+
+
+def _build(told: dict, arrays: dict, frozen: dict, batch_size: int) -> Mended:
+    layers = chain.from_json(told["layers"])
+    dtype = jnp.bfloat16 if told["bfloat16"] else None
+    preprocess = PREPROCESS[told["preprocess"]]
+    side, mesh = told["image_size"], data_mesh()
+    size = -(-batch_size // mesh.size) * mesh.size
+    example = jax.ShapeDtypeStruct((1, side, side, 3), jnp.uint8)
+    key = jax.random.key(0)
+    if told["is_frozen"]:
+        base, head = chain.cut(layers)
+        below = chain.as_model(chain.Chain(base, dtype), preprocess)
+        shapes = jax.eval_shape(below.init, key, example)
+        params = _filled(shapes, frozen) if shapes else {}
+        look = jax.jit(lambda images: below.apply(params, images))
+        example = jax.eval_shape(look, example)
+        model = chain.as_model(chain.Chain(head, dtype))
+    else:
+        look, model = None, chain.as_model(chain.Chain(layers, dtype), preprocess)
+    (recipe,) = parse(told["recipe"])
+    steps = max(1, told["num_steps"])
+    given = Given(model, optax.identity(), 0.0, told["num_train"], steps, steps)
+    method = build(recipe, given)
+    state = _filled(jax.eval_shape(method.init, key, example), arrays)
+    draw_key = jax.random.split(jax.random.key(told["seed"]))[1]
+    says = predictor(method, draw_key, size, mesh)
+
+    def predict(images):
+        return says(state, images if look is None else map_batches(look, images, size))
+
+    refusal = told["refusal"] or {"threshold": None, "bound": None}
+    return Mended(
+        told["title"],
+        tuple(told["classes"]),
+        side,
+        refusal["threshold"],
+        refusal["bound"],
+        predict,
+    )
