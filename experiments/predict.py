@@ -17,7 +17,7 @@ import numpy as np
 import tyro
 
 from experiments import cli
-from research import mended
+from research import mended, words
 from research.data.images import EXTENSIONS, decode, resize
 from research.errors import UserError
 from research.metrics.predictive import predictive
@@ -99,7 +99,7 @@ def main(config: Config) -> None:
             if config.json:
                 print(json.dumps({"image": str(path), **told}))
                 continue
-            numbers = f"{told['probability']:11.6f}  {told['epistemic']:9.4f}"
+            numbers = f"{words.percent(told['probability']):>11}  {told['epistemic']:9.4f}"
             line = f"{path!s:{width}}  {told['class']:{names}}  {numbers}"
             print(f"{line}  {told['aleatoric']:9.4f}{'  refused' * told['refused']}")
     if not config.json and classifier.bound is not None:

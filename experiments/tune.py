@@ -10,8 +10,8 @@ first trial is the defaults, so the best found is never worse than they are on t
 
 Writes tune.html, result.json and best.json, which holds the command of `experiments.diagnose` that
 uses the best. The same command, once more or on several machines that share --out, adds to one
-search until there are --trials in all; more of them, given later, go on from there. With --trials
-12 on the embedded digits: TIME on 2 CPU cores, validation NLL NUMBERS.
+search until there are --trials in all; more of them, given later, go on from there. A trial costs
+one training of `experiments.diagnose`, and less where it is stopped early.
 """
 
 import math

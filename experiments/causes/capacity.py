@@ -1,0 +1,55 @@
+"""What does a network say that is too simple, or too large for its few rows?
+
+    launch/run.sh experiments.causes.capacity
+
+A board of four fields (`setups.py`) and 100 rows of it. One hidden unit cannot draw the board,
+however long it is trained; 256-256-256 learns the rows by heart. Both 200 epochs of Adam; judged on
+1000 new rows. Expected: the simple one is often wrong and does not claim otherwise, so that no
+posterior helps it and only a larger size does; the large one is surer than it is right, and both a
+fitting size and the posteriors help. TIME
+"""
+
+import numpy as np
+
+from experiments import cli
+from experiments.causes import remedies, setups, study
+from experiments.causes.remedies import Remedy
+from experiments.causes.study import Case, Config
+from experiments.causes.training import Network, Sets, Training
+
+FITTING = Remedy("a fitting size (16)", network={"units": (16,)})
+
+
+def draw(generator: np.random.Generator) -> Sets:
+    """The rows of one seed."""
+    sizes = {"train": 100, "valid": 100, "new rows": 1000}
+    return {name: setups.board(generator, count) for name, count in sizes.items()}
+
+
+def case(name: str, units: tuple[int, ...], training: Training) -> Case:
+    """The same rows and remedies with another network."""
+    options = (
+        FITTING,
+        remedies.JITTERED,
+        remedies.DROPOUT,
+        remedies.L1,
+        remedies.L2,
+        remedies.EARLY_STOPPING,
+        *remedies.POSTERIORS,
+    )
+    return Case(name, draw, setups.truth, ("new rows",), Network(units), training, options)
+
+
+CASES = (
+    case("too simple", (1,), Training(epochs=200, learning_rate=1e-2)),
+    case("too large", (256, 256, 256), Training(epochs=200)),
+)
+
+
+def main(config: Config) -> None:
+    """Trains, diagnoses, mends and writes."""
+    study.run("capacity", CASES, config)
+
+
+if __name__ == "__main__":
+    cli.run(main, Config)
