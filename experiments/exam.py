@@ -134,7 +134,10 @@ def summarise(rows: list[dict]) -> dict:
         fault: {s: score(where(fault=fault, strength=s)) for s in strengths}
         for fault in dict.fromkeys(row["fault"] for row in rows)
     }
-    all_of = {s: score([*where(strength=s), *healthy]) for s in strengths}
+    planted = [row for row in rows if row["fault"] != HEALTHY]
+    all_of = {
+        s: score([*(row for row in planted if row["strength"] == s), *healthy]) for s in strengths
+    }
     by_data = {data: score(where(data=data)) for data in dict.fromkeys(r["data"] for r in rows)}
     return {"all": all_of, "by_cause": by_fault, "by_data": by_data}
 
@@ -195,7 +198,7 @@ def main(config: Config) -> None:
             for seed in seeds:
                 if fitting:
                     todo.append((fault, fitting[seed % len(fitting)], strength, seed))
-    with open_run(config.out, {"data": sources, "commit": commit()}) as directory:
+    with open_run(config.out, {"data": list(sources), "commit": commit()}) as directory:
         path = directory / "cases.jsonl"
         rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
         done = {(row["fault"], row["data"], row["strength"], row["seed"]): row for row in rows}

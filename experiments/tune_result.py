@@ -148,10 +148,10 @@ def headline(result: dict) -> str:
     tried = words.plural(len(result["trials"]), "trial")
     if best["is_defaults"]:
         return f"The defaults are the best of {tried}"
-    lowest = words.number(best["valid_nll"])
+    lowest = f"{best['valid_nll']:.4f}"
     if before is None:
         return f"The best of {tried} has a validation NLL of {lowest}"
-    return f"The best of {tried} brings the validation NLL from {words.number(before)} to {lowest}"
+    return f"The best of {tried} brings the validation NLL from {before:.4f} to {lowest}"
 
 
 def verdict(result: dict) -> str:
@@ -161,8 +161,7 @@ def verdict(result: dict) -> str:
         return ""
     told = (
         f"On the {words.count(result['test']['n'])} test images, which had no say in the search, "
-        f"the best has an NLL {words.number(abs(change['value']))} "
-        f"{'lower' if change['value'] < 0 else 'higher'} than the defaults "
+        f"the best has a {'lower' if change['value'] < 0 else 'higher'} NLL than the defaults "
         f"(change {_signed('nll', change)}): "
     )
     if change["high"] < 0:

@@ -1,20 +1,9 @@
 """Strict JAX for every test: eight CPU devices, and no silent rank promotion."""
 
-import atexit
 import os
-import shutil
-import tempfile
 from pathlib import Path
 
-# Tests compile the same programs many times, in two workers and in processes of their own: what one
-# has compiled the others read. The first to come makes the folder, and takes it away at its end.
-if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="candor-tests-")
-    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
-    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
-    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "0"
-
-import jax  # reads these when it is imported
+import jax
 import pytest
 
 os.environ.setdefault("MPLBACKEND", "Agg")

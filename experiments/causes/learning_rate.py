@@ -30,11 +30,13 @@ def case(name: str, learning_rate: float) -> Case:
     """The same rows and remedies at another rate."""
     options = (
         FITTING,
-        remedies.DROPOUT,
-        remedies.L1,
         remedies.L2,
         remedies.EARLY_STOPPING,
-        *remedies.POSTERIORS,
+        remedies.TEMPERATURE,
+        remedies.LAPLACE,
+        remedies.SWAG,
+        remedies.ENSEMBLE,
+        remedies.BAYES_BY_BACKPROP,
     )
     training = Training(EPOCHS, learning_rate)
     return Case(name, draw, setups.truth, ("new rows",), Network(), training, options)

@@ -57,6 +57,7 @@ CASES = (
             remedies.EARLY_STOPPING,
             remedies.SELECTED,
             *remedies.POSTERIORS,
+            remedies.IVON,
         ),
     ),
 )

@@ -96,4 +96,4 @@ BAYES_BY_BACKPROP = Remedy(
     POSTERIOR,
     recipe="bayes_by_backprop(start=scratch, estimator=local, prior=gaussian, prior_sigma=1)",
 )
-POSTERIORS = (TEMPERATURE, LAPLACE, SWAG, ENSEMBLE, MC_DROPOUT, IVON, BAYES_BY_BACKPROP)
+POSTERIORS = (TEMPERATURE, LAPLACE, SWAG, ENSEMBLE, MC_DROPOUT, BAYES_BY_BACKPROP)

@@ -29,8 +29,12 @@ from research.metrics.predictive import scores
 from research.run_folder import commit, versions
 from research.verdict import PRESENT
 
-METRICS = ("accuracy", "mean_confidence", "nll", "ece")
-SHARES = ("accuracy", "mean_confidence", "ece")
+LIMITS = {  # of the numbers of one seed
+    "accuracy": (0.0, 1.0),
+    "mean_confidence": (0.5, 1.0),
+    "nll": (0.0,),
+    "ece": (0.0, 1.0),
+}
 KNOWN = "what can be known"  # the true probabilities
 
 
@@ -61,7 +65,7 @@ def measure(log_probs: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     s = scores(log_probs, labels)
     calibration = float(ece(s.confidence, s.correct))
     numbers = s.correct.mean(), s.confidence.mean(), s.nll.mean(), calibration
-    return dict(zip(METRICS, map(float, numbers), strict=True))
+    return dict(zip(LIMITS, map(float, numbers), strict=True))
 
 
 def _stack(sets: list[Sets]) -> Sets:
@@ -124,9 +128,8 @@ def _rows(case: Case, title: str, kind: str, numbers: dict, before: dict) -> lis
     rows = []
     for judged, seeds in numbers.items():
         told = {"case": case.name, "judged_on": judged, "remedy": title, "kind": kind}
-        for metric in METRICS:
+        for metric, limits in LIMITS.items():
             values = np.array([each[metric] for each in seeds])
-            limits = (0.0, 1.0) if metric in SHARES else (0.0,)
             rows.append(told | {"metric": metric} | estimate(values, *limits))
         if title != AS_IT_IS.title:
             pairs = zip(seeds, before[judged], strict=True)

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from experiments import cli, diagnose
+from research.diagnosis import shortcut
 from research.models.keras_file import import_keras_on_jax
 
 
@@ -49,6 +50,7 @@ def run_diagnose() -> Callable[..., Ran]:
             redirect_stdout(streams[0]),
             redirect_stderr(streams[1]),
         ):
+            patch.setattr(shortcut, "MOST_IMAGES", 20)  # 37 looks at each
             patch.setattr(sys, "argv", ["diagnose", *map(str, arguments), "--out", str(out)])
             try:
                 cli.run(diagnose.main, diagnose.Config)

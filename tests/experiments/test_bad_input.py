@@ -177,7 +177,9 @@ def test_images_that_broke_since_leave_the_result(run_diagnose, make_photos, ker
     assert "1 unreadable image: bad/003.jpg" in line
     after = contents(tmp_path / "run")
     cached = [name for name in after if name.startswith(f"data{os.sep}")]
-    assert len(after) - len(cached) == 7  # config, result, report, predictions, 3 of features
+    assert (
+        len(after) - len(cached) == 10
+    )  # config, result, report, predictions, 3 features, 3 mended
     for name in after.keys() - set(cached):
         assert after[name] == before[name]
 

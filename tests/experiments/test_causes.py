@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from sklearn.datasets import make_classification
 
 from experiments import cli
 from experiments.causes import (
@@ -134,14 +133,14 @@ def test_jittered_copies_keep_their_labels():
 
 
 def test_selection_keeps_columns_that_tell():
-    x, labels = make_classification(
-        200, 4, n_informative=2, n_redundant=0, shuffle=False, class_sep=2.0, random_state=0
-    )
-    kept = remedies.informative(x, labels, seed=0)
-    assert kept.tolist() == [True, True, False, False]
-    sets = {"train": Batch(x, labels), "new": Batch(np.ones((3, 4)), np.zeros(3))}
-    after = remedies.select(sets, np.random.default_rng(0))
-    np.testing.assert_array_equal(after["new"].images, np.tile([1, 1, 0, 0], (3, 1)))
+    generator = np.random.default_rng(0)
+    told = irrelevant_features.rows(generator, 800, True)
+    assert np.flatnonzero(remedies.informative(*told, seed=0)).tolist() == [5, 6]
+    sets = {"train": told, "new": Batch(np.ones((3, 10)), np.zeros(3))}
+    after = remedies.select(sets, np.random.default_rng(0))["new"].images
+    np.testing.assert_array_equal(after, np.tile([0] * 5 + [1] * 2 + [0] * 3, (3, 1)))
+    nothing = irrelevant_features.rows(generator, 800, False)
+    assert not remedies.informative(*nothing, seed=0).any()
 
 
 # --- training -----------------------------------------------------------------------------------

@@ -69,19 +69,33 @@ def test_a_fault_changes_only_what_it_should(fault):
     assert is_same == (fault not in in_pixels)
 
 
-def test_two_cases_from_beginning_to_end(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(exam_cases, "SIZES", {"train": 200, "valid": 100, "test": 120})
-    config = exam.Config(
-        seeds="3", causes="healthy,softmax_twice", data="inspection", out=tmp_path / "exam"
-    )
+def test_the_command_scores_draws_and_goes_on(tmp_path, monkeypatch, capsys):
+    def examined(fault, data, strength, seed, data_dir):
+        named = [] if fault == "healthy" else [fault]
+        return row(fault, named, seed, strength) | {"data": data, "seconds": 1.0}
+
+    monkeypatch.setattr(exam, "examine_one", examined)
+    config = exam.Config(seeds="3:4", causes="healthy,softmax_twice", out=tmp_path / "exam")
     exam.main(config)
     result = json.loads((tmp_path / "exam" / "result.json").read_text())
-    assert result["named_first"]["value"] == 1
-    assert result["false_alarm"]["n"] == 1
+    assert (result["named_first"]["value"], result["named_first"]["n"]) == (1, 2)
+    assert (result["false_alarm"]["value"], result["false_alarm"]["n"]) == (0, 2)
     assert (tmp_path / "exam" / "confusion.png").exists()
     assert "softmax twice" in capsys.readouterr().out
     monkeypatch.setattr(exam, "examine_one", None)  # what is there is not examined again
     exam.main(config)
+
+
+def test_a_case_is_what_the_diagnosis_may_look_at(monkeypatch):
+    """A trained head's answers: those of `ask`, and right far more often than by chance."""
+    monkeypatch.setattr(exam_cases, "SIZES", {"train": 200, "valid": 60, "test": 60})
+    material = exam_cases.draw("inspection", np.random.default_rng(0), None)
+    quick = material._replace(head=material.head._replace(epochs=5, hidden=16))
+    evidence = exam_cases.examine(quick, 0)
+    part = evidence.parts["test"]
+    assert len(evidence.history) == 5
+    assert np.mean(part.log_probs.argmax(axis=1) == part.labels) > 0.65
+    np.testing.assert_allclose(evidence.ask(part.images), part.log_probs, atol=1e-4)
 
 
 def test_unknown_faults_are_refused():
