@@ -84,7 +84,13 @@ def with_missing(rows: list[dict]) -> list[dict]:
     wanted.append(("figure 6", agents.BAYES_TITLE, column, bandits.PAPER))
     absent = [parts.not_run(*cell) for cell in wanted if cell[:3] not in there]
     order = {"1": 0, "2": 1, "figure 5": 2, "figure 6": 3, "ablation": 4}
-    return sorted(rows + absent, key=lambda each: order[each["table"]])
+    titles = [row.title for row in ROWS.values()]  # Table 1 in the paper's order
+
+    def place(each):
+        title = each["row"]
+        return order[each["table"]], titles.index(title) if title in titles else len(titles)
+
+    return sorted(rows + absent, key=place)
 
 
 def summary(rows: list[dict]) -> str:
