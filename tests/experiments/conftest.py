@@ -14,8 +14,11 @@ import pytest
 from PIL import Image
 
 from experiments import cli, diagnose
+from research import diagnose as causes
 from research.diagnosis import shortcut
 from research.models.keras_file import import_keras_on_jax
+
+QUICK_CAUSES = ("softmax_twice", "swapped_classes", "too_few_images", "well_calibrated")
 
 
 class Ran(NamedTuple):
@@ -42,7 +45,7 @@ class Ran(NamedTuple):
 def run_diagnose() -> Callable[..., Ran]:
     """run_diagnose(*arguments, out=folder): `python -m experiments.diagnose` without the start."""
 
-    def run(*arguments, out: Path) -> Ran:
+    def run(*arguments, out: Path, all_causes: bool = False) -> Ran:
         streams = [io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2)]
         code = 0
         with (
@@ -51,6 +54,8 @@ def run_diagnose() -> Callable[..., Ran]:
             redirect_stderr(streams[1]),
         ):
             patch.setattr(shortcut, "MOST_IMAGES", 20)  # 37 looks at each
+            if not all_causes:  # they have tests of their own, and refits take seconds
+                patch.setattr(causes, "cause_names", lambda: QUICK_CAUSES)
             patch.setattr(sys, "argv", ["diagnose", *map(str, arguments), "--out", str(out)])
             try:
                 cli.run(diagnose.main, diagnose.Config)

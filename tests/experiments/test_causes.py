@@ -240,6 +240,7 @@ def small(monkeypatch):
     return shorten
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_every_command_writes_its_rows_and_a_figure(small, monkeypatch, capsys, tmp_path, example):
     def judge(evidence):

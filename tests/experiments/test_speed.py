@@ -44,6 +44,7 @@ def test_ratios_are_medians_over_rounds_and_the_first_round_does_not_count(clock
     assert "| to know | plain | 1000.0 ms | 1.00 |  |" in text
 
 
+@pytest.mark.slow
 def test_every_step_that_is_measured_runs(monkeypatch):
     monkeypatch.setitem(speed.SPLITS, "MLP", 16)
     config = Config(units=8, batch_size=8, draws=2, members=2, repeats=1)

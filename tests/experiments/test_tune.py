@@ -274,6 +274,7 @@ pytest_keras = pytest.mark.filterwarnings(
 )
 
 
+@pytest.mark.slow
 @pytest_keras
 def test_a_whole_search(keras_model, photos, tmp_path):
     model, out = keras_model("tuned.keras", lambda layers: [layers.Dropout(0.5)]), tmp_path / "run"

@@ -108,6 +108,7 @@ def test_rewards_are_those_of_the_paper():
         np.testing.assert_array_equal(regret, [[wanted, wanted]])
 
 
+@pytest.mark.slow
 def test_bandits_run_resume_and_draw(mushrooms, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(bandits, "CHUNK", 4)
     monkeypatch.setattr(agents, "MINIBATCHES", 2)
