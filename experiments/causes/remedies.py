@@ -17,7 +17,7 @@ from research.method import Batch
 UNCHANGED = MappingProxyType({})
 TEXT, POSTERIOR = "text", "posterior"
 JITTER, COPIES = 0.05, 4
-SHUFFLES, NEIGHBOURS = 20, 20  # of the usual 3 neighbours the estimate is too rough
+SHUFFLES = 20
 
 
 class Remedy(NamedTuple):
@@ -63,7 +63,7 @@ def informative(x: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:
     generator = np.random.default_rng(seed)
 
     def information(labels):
-        return mutual_info_classif(x, labels, n_neighbors=NEIGHBOURS, random_state=seed)
+        return mutual_info_classif(x, labels, random_state=seed)
 
     chance = max(information(generator.permutation(labels)).max() for _ in range(SHUFFLES))
     return information(labels) > chance
