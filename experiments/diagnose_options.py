@@ -14,7 +14,16 @@ from research.recipe import base, options_of, parse, training
 
 PRESETS = {"quick": {"width": 0.25, "epochs": 15}, "full": {"width": 1.0, "epochs": 100}}
 ABOVE_0 = ("batch_size", "epochs", "width", "learning_rate", "dropout_samples", "patience")
-FROM_0 = ("seed", "crop", "momentum", "weight_decay", "warmup_epochs", "save_seconds", "memory_gb")
+FROM_0 = (
+    "seed",
+    "crop",
+    "momentum",
+    "weight_decay",
+    "warmup_epochs",
+    "save_seconds",
+    "memory_gb",
+    "budget",
+)
 TRAINING = (
     *("preset", "epochs", "batch_size", "optimizer", "learning_rate", "momentum", "weight_decay"),
     *("schedule", "warmup_epochs", "patience", "save_seconds", "flip", "crop"),
@@ -55,6 +64,9 @@ class Config:
     swag,ensemble(bayes_by_backprop(estimator=local),num_members=3)"""
     calibrate: str | None = None
     """calibrators to fit besides: vector, platt, isotonic, histogram"""
+    budget: float = 0.0
+    """minutes for cures of the whole network (swag, an ensemble, Bayes by Backprop); the head's
+    take seconds and are tried wherever they fit a cause that was found"""
     max_error: float = 0.05
     """find how much to refuse so that the rest is wrong at most so often, with 95 % certainty"""
     bayes: Literal["head", "last", "all"] | None = None
@@ -75,6 +87,10 @@ class Config:
     bfloat16: bool = False
     """compute in bfloat16, keep parameters in float32"""
 
+    classes: str | None = None
+    """only images of these classes, separated by commas; default: all"""
+    compare: Path | None = None
+    """a folder of images that it is asked about now, without labels: are they of the same kind?"""
     limit: int | None = None
     """at most so many images in each split"""
     data_dir: str | None = None
@@ -162,6 +178,8 @@ def _check_together(config: Config, kind: str) -> None:
         raise UserError("--init: the weights are in --model already; leave it out")
     if config.bayes and not any("bayes" in options for options in _method_options(config)):
         raise UserError(f"--bayes {config.bayes}: no method of --methods can choose; leave it out")
+    if kind != "all" and config.budget:
+        raise UserError("--budget: all below the head is frozen here; add --train all")
     if kind == "head" and (config.flip or config.crop):
         raise UserError("--flip, --crop: a head is trained on fixed features; add --train all")
     if config.model:

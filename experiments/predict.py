@@ -18,7 +18,7 @@ import tyro
 
 from experiments import cli
 from research import mended, words
-from research.data.images import EXTENSIONS, decode, resize
+from research.data.images import decode, find, resize
 from research.errors import UserError
 from research.metrics.predictive import predictive
 
@@ -35,28 +35,6 @@ class Config:
     """print one JSON object a line"""
     batch_size: int = 32
     """images at a time"""
-
-
-def find(paths: tuple[Path, ...]) -> list[Path]:
-    """The image files among files and folders, in order.
-
-    Raises:
-        UserError: a path does not exist, or a folder holds no image.
-    """
-    found = []
-    for path in paths:
-        if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in EXTENSIONS)
-            if not inside:
-                raise UserError(f"{path}: no images in there; give files or another folder")
-            found += inside
-        elif path.exists():
-            found.append(path)
-        else:
-            raise UserError(f"{path}: no such file; give image files or folders")
-    if not found:
-        raise UserError("no images given; name files or folders after the options")
-    return found
 
 
 def answers(classifier: mended.Mended, images: np.ndarray) -> list[dict]:

@@ -26,7 +26,7 @@ import optuna
 from tqdm import tqdm
 
 from experiments import cli, diagnose_options, tune_result, tune_space, tune_study, tune_trial
-from experiments.diagnose import get_classifier
+from experiments.diagnose_subject import get_classifier
 from experiments.tune_space import Search
 from experiments.tune_trial import Task, chosen_by
 from research.errors import UserError

@@ -47,6 +47,7 @@ class Classifier(NamedTuple):
     base: dict  # frozen weights below the head
     # The same with pixels prepared otherwise, where nobody knows how it should be: name -> see.
     see_as: Mapping[str, Callable] = MappingProxyType({})
+    dtype: Any = None  # to compute in; None: float32
 
 
 class Work(NamedTuple):
@@ -133,6 +134,7 @@ def fresh(dataset: Dataset, network: VGG16) -> Classifier:
         is_frozen=False,
         layers=network.layers,
         base={},
+        dtype=network.dtype,
     )
 
 
@@ -186,6 +188,7 @@ def from_weights(
         is_frozen=train_head_only,
         layers=network.layers,
         base=chain.pick(weights, chain.cut(network.layers)[0]) if train_head_only else {},
+        dtype=network.dtype,
     )
 
 
@@ -278,7 +281,37 @@ def from_keras(
         layers=imported.layers,
         base=_frozen_base(imported) if train != "all" else {},
         see_as=others,
+        dtype=dtype,
     )
+
+
+def head_of(
+    classifier: Classifier, params: dict, dataset: Dataset, work: Work
+) -> tuple[Classifier, dict]:
+    """A trained classifier with all below its head frozen: the head on cached features.
+
+    Args:
+        classifier: of which the layers are known.
+        params: its trained weights.
+        dataset: of images.
+        work: where the base runs.
+
+    Returns:
+        The classifier, and the trained weights of its head.
+    """
+    if classifier.is_frozen:
+        return classifier, params
+    base, head = chain.cut(classifier.layers)
+    featured = compute_features(classifier.see, params, dataset, *work)
+    frozen = classifier._replace(
+        model=chain.as_model(chain.Chain(head, classifier.dtype)),
+        dataset=featured.dataset,
+        base_milliseconds=featured.milliseconds_per_image,
+        see=lambda _, images: classifier.see(params, images),
+        is_frozen=True,
+        base=chain.pick(params, base),
+    )
+    return frozen, chain.pick(params, head)
 
 
 def _frozen_base(imported: Imported) -> dict:

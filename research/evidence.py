@@ -26,6 +26,15 @@ class Part(NamedTuple):
     images: Images | None = None  # [N, H, W, 3] uint8
 
 
+class New(NamedTuple):
+    """Images that nobody has labelled. The fields are aligned."""
+
+    log_probs: np.ndarray  # [N, K]
+    features: np.ndarray  # [N, D] float32
+    images: np.ndarray  # [N, H, W, 3] uint8
+    ids: np.ndarray  # [N] str
+
+
 class _Fields(NamedTuple):
     classes: tuple[str, ...]
     parts: Mapping[str, Part]  # "test", and "train" and "valid" where there are any
@@ -35,6 +44,7 @@ class _Fields(NamedTuple):
     prepared_as: Callable[[str], "Evidence"] | None = None  # all of it, with another preprocessing
     knows_training: bool = True  # whether "train" is what it was trained on, and "test" is not
     seed: int = 0
+    new: New | None = None  # images to compare with those of the splits
 
 
 class Evidence(_Fields):
@@ -44,7 +54,8 @@ class Evidence(_Fields):
         """The same classifier with its answers [N, K] changed, wherever it answers."""
         parts = {n: p._replace(log_probs=change(p.log_probs)) for n, p in self.parts.items()}
         ask = self.ask and (lambda images, asked=self.ask: change(asked(images)))
-        return self._replace(parts=parts, ask=ask)
+        new = self.new and self.new._replace(log_probs=change(self.new.log_probs))
+        return self._replace(parts=parts, ask=ask, new=new)
 
     @cached_property
     def said(self) -> dict[str, Scores]:

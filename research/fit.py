@@ -88,7 +88,8 @@ def _train(recipe, model, dataset, options, key, directory, mesh, params, watch)
         num_steps,
         warmup_steps,
     )
-    tx = make_optimizer(options.optimizer, schedule, options.weight_decay, options.momentum)
+    decay = options.weight_decay if told.weight_decay is None else told.weight_decay
+    tx = make_optimizer(options.optimizer, schedule, decay, options.momentum)
     given = Given(model, tx, schedule, dataset.num_train, num_steps, steps_per_epoch)
     method = recipes.build(recipe, given)
     if recipe == Recipe("point") and params is not None:

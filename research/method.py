@@ -49,6 +49,7 @@ class Training(NamedTuple):
     learning_rate: float = 1.0  # times that of `point`
     schedule: str | None = None  # of the learning rate; None: that of `point`
     keep: str = "best"  # "best": the state of lowest validation NLL; "last": the final one
+    weight_decay: float | None = None  # None: that of `point`
 
 
 def no_finish(key: jax.Array, state: Any, dataset: Any) -> Any:

@@ -13,7 +13,7 @@ from research.classifier import Classifier
 from research.data.batches import map_batches
 from research.data.dataset import Dataset, Split
 from research.data.predictions import SPLITS, PredictionsFile
-from research.evidence import Evidence, Part
+from research.evidence import Evidence, New, Part
 
 MOST = 4_000
 BATCH = 32
@@ -38,6 +38,7 @@ def observe(
     log_probs: dict[str, np.ndarray],
     history: tuple[dict, ...],
     seed: int,
+    new: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Observed:
     """The evidence about a network.
 
@@ -48,6 +49,7 @@ def observe(
         log_probs: as it is, by split: [S, N, K].
         history: rows of its training's metrics.jsonl; empty where it was trained elsewhere.
         seed: decides which images are looked at.
+        new: images [N, H, W, 3] uint8 to compare with, and their ids [N].
     """
     answer = jax.jit(
         lambda params, inputs: jax.nn.log_softmax(classifier.model.apply(params, inputs))
@@ -71,10 +73,15 @@ def observe(
             seen = look(see, split.images)
         return Part(says(name, split), split.labels, np.asarray(seen, np.float32), split.images)
 
+    def compared(see):
+        if new is None:
+            return None
+        return New(ask(see, new[0]), look(see, new[0]).astype(np.float32), *new)
+
     def prepared(form):
         see = classifier.see_as[form]
         parts = {n: part(n, see, lambda n, split: ask(see, split.images)) for n in dataset.splits}
-        return evidence._replace(parts=parts, ask=partial(ask, see), ask_as={})
+        return evidence._replace(parts=parts, ask=partial(ask, see), ask_as={}, new=compared(see))
 
     parts = {
         n: part(n, classifier.see, lambda n, split: log_probs[n][0, rows[n]].astype(np.float64))
@@ -84,6 +91,7 @@ def observe(
         classes=dataset.classes,
         parts=parts,
         history=history,
+        new=compared(classifier.see),
         ask=partial(ask, classifier.see),
         ask_as={form: partial(ask, see) for form, see in classifier.see_as.items()},
         prepared_as=prepared,

@@ -151,12 +151,12 @@ def training(recipe: Recipe) -> Training:
             raise UserError(
                 f"--methods: {trained.name}({name}={getattr(result, name)}): choose from {words}"
             )
-    for name in ("epochs", "learning_rate"):
+    for name in ("epochs", "learning_rate", "weight_decay"):
         value = getattr(result, name)
-        if not isinstance(value, int | float) or not value >= 0:
-            raise UserError(
-                f"--methods: {trained.name}({name}={value}): give a number, times that of point"
-            )
+        is_open = name == "weight_decay" and value is None
+        if not is_open and (not isinstance(value, int | float) or not value >= 0):
+            told = "0 or more" if name == "weight_decay" else "a number, times that of point"
+            raise UserError(f"--methods: {trained.name}({name}={value}): give {told}")
     return result
 
 

@@ -206,13 +206,15 @@ class Refits:
         # Half way to whitening: small directions count, but noise is not blown up.
         turn = axes[:count].T / np.sqrt(spread * spread[0])
 
-        def project(x):
-            # Inputs far outside what was seen in training are drawn in.
-            return np.clip((((x - mean) / scale) @ turn), -20, 20).astype(np.float32)
-
-        self.inputs = {name: project(each) for name, each in flat.items()}
+        self._mean, self._scale, self._turn = mean, scale, turn
+        self.inputs = {name: self.project(each) for name, each in flat.items()}
         self.labels = {name: np.asarray(each, np.int32) for name, each in labels.items()}
         self.classes, self.seed = classes, seed
+
+    def project(self, features: np.ndarray) -> np.ndarray:
+        """Features [N, ...] as a head's inputs [N, D]; far outside training they are drawn in."""
+        flat = features.reshape(len(features), -1)
+        return np.clip((flat - self._mean) / self._scale @ self._turn, -20, 20).astype(np.float32)
 
     @property
     def train_labels(self) -> np.ndarray:

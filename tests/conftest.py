@@ -1,6 +1,9 @@
 """Strict JAX for every test: eight CPU devices, and no silent rank promotion."""
 
+import atexit
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import jax
@@ -11,6 +14,12 @@ jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # Tests compile much and compute little.
 jax.config.update("jax_disable_most_optimizations", True)
+# ... and much of it again and again: what one test has compiled, in either process, others load.
+if "CANDOR_COMPILED" not in os.environ:  # the first process; its workers inherit the name
+    os.environ["CANDOR_COMPILED"] = tempfile.mkdtemp(prefix="candor-")
+    atexit.register(shutil.rmtree, os.environ["CANDOR_COMPILED"], ignore_errors=True)
+jax.config.update("jax_compilation_cache_dir", os.environ["CANDOR_COMPILED"])
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 

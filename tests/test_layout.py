@@ -20,7 +20,7 @@ FLOORS = [
     {"classifier", "fit", "refit", "training_history"},
     {"judge", "evidence", "verdict"},
     {"diagnosis", "diagnose"},
-    {"observe", "mended"},
+    {"observe", "mended", "remedies"},
     {"report"},
 ]
 SOURCES = sorted((ROOT / "research").rglob("*.py"))

@@ -5,18 +5,20 @@
 
 Bayes by Backprop with Thompson sampling, ε-greedy agents of 0, 1 and 5 %, and an agent that knows
 nothing (`agents.py`). All runs of an agent are one compiled scan over interactions, the buffer on
-the device. Expected at --preset paper (50,000 steps, 5 runs): Bayes by Backprop lowest and nearly
-flat, under 10,000.
-Quick (5,000 steps, 2 runs): about ten minutes on 2 CPU cores.
+the device; the agents play side by side. Expected at --preset paper (50,000 steps, 5 runs): Bayes
+by Backprop lowest and nearly flat, under 10,000.
+Quick (5,000 steps, 2 runs): about nine minutes on 2 CPU cores.
 """
 
 import contextlib
 import sys
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +27,7 @@ from tqdm import tqdm
 
 from experiments import cli
 from experiments.weight_uncertainty import mushroom, parts
-from experiments.weight_uncertainty.agents import Agent, agents, begin, interact
+from experiments.weight_uncertainty.agents import Agent, World, agents, begin, interact
 from experiments.weight_uncertainty.figures import draw_regret
 from experiments.weight_uncertainty.mushroom import Mushrooms
 from research import checkpoint
@@ -55,26 +57,24 @@ class Config:
     """folder of the run"""
 
 
-def play(
-    agent: Agent, data: Mushrooms, steps: int, runs: int, directory: Path
-) -> tuple[np.ndarray, float]:
-    """All runs of an agent; goes on from the newest checkpoint in `directory`.
+class Game(NamedTuple):
+    """An agent's runs as they stand."""
+
+    worlds: World  # leaves [runs, ...]
+    regret: jax.Array  # [steps / CHUNK, runs, 2] so far, realised and expected
+
+
+def player(
+    agent: Agent, data: Mushrooms, keys: jax.Array, steps: int
+) -> tuple[Game, Callable[[Game, int], Game]]:
+    """An agent's runs before the first interaction, and what `CHUNK` more make of them.
 
     Args:
         agent: who.
-        data: the mushrooms.
-        steps: interactions, a multiple of `CHUNK`.
-        runs: how many, at once.
-        directory: for the checkpoints.
-
-    Returns:
-        Regret so far [steps / CHUNK, runs, 2], realised and expected; seconds of this process.
-
-    Raises:
-        SystemExit: 128 + the signal's number, after saving, when told to stop.
+        data: the mushrooms, on the device.
+        keys: one a run [runs].
+        steps: interactions.
     """
-    keys = jax.vmap(jax.random.key)(jnp.arange(runs))
-    on_device = jax.device_put(data)
     num_inputs = data.contexts.shape[1] + 2
 
     @jax.jit
@@ -82,7 +82,7 @@ def play(
         return jax.vmap(lambda key: begin(agent, jax.random.fold_in(key, 0), num_inputs))(keys)
 
     @partial(jax.jit, donate_argnums=0)
-    def chunk(worlds, first, keys, data):
+    def go_on(game, first, keys, data):
         def one_run(world, key):
             noise = jax.random.fold_in(key, 1)
 
@@ -92,36 +92,68 @@ def play(
             world, regret = jax.lax.scan(body, world, first + jnp.arange(CHUNK))
             return world, regret[-1]
 
-        return jax.vmap(one_run)(worlds, keys)
+        worlds, so_far = jax.vmap(one_run)(game.worlds, keys)
+        return Game(worlds, game.regret.at[first // CHUNK].set(so_far))
 
-    worlds, done = start(keys), 0
-    regret = jnp.zeros((steps // CHUNK, runs, 2))
+    def advance(game, done):
+        return jax.block_until_ready(go_on(game, jnp.int32(done), keys, data))
+
+    return Game(start(keys), jnp.zeros((steps // CHUNK, len(keys), 2))), advance
+
+
+def play(
+    playing: dict[str, Agent], data: Mushrooms, steps: int, runs: int, directory: Path
+) -> tuple[dict[str, np.ndarray], float]:
+    """All runs of all agents, side by side; goes on from the newest checkpoint.
+
+    Each agent has a thread: alone none of them fills a second processor core.
+
+    Args:
+        playing: agents by name.
+        data: the mushrooms.
+        steps: interactions, a multiple of `CHUNK`.
+        runs: how many of each agent, at once.
+        directory: for the checkpoints.
+
+    Returns:
+        By agent the regret so far [steps / CHUNK, runs, 2], realised and expected; seconds of this
+        process.
+
+    Raises:
+        SystemExit: 128 + the signal's number, after saving, when told to stop.
+    """
+    keys = jax.vmap(jax.random.key)(jnp.arange(runs))
+    players = {n: player(agent, jax.device_put(data), keys, steps) for n, agent in playing.items()}
+    games, done = {name: game for name, (game, _) in players.items()}, 0
     begun = saved = time.monotonic()
     with (
         contextlib.closing(checkpoint.open_checkpoints(directory / "checkpoints")) as checkpoints,
+        ThreadPoolExecutor(len(players)) as pool,
         stop_signals() as signals,
     ):
-        if (restored := checkpoint.restore(checkpoints, (worlds, regret))) is not None:
-            done, (worlds, regret) = restored
-        bar = tqdm(total=steps, initial=done, desc=agent.title, unit="step", disable=None)
+        if (restored := checkpoint.restore(checkpoints, games)) is not None:
+            done, games = restored
+        bar = tqdm(total=steps, initial=done, desc="mushrooms", unit="step", disable=None)
         while done < steps:
-            worlds, so_far = chunk(worlds, jnp.int32(done), keys, on_device)
-            regret = regret.at[done // CHUNK].set(so_far)
-            jax.block_until_ready(regret)
+            waiting = {n: pool.submit(players[n][1], games[n], done) for n in players}
+            games = {name: each.result() for name, each in waiting.items()}
             done += CHUNK
             bar.update(CHUNK)
             now = time.monotonic()
             if signals or done == steps or now - saved > 60:
-                checkpoint.save(checkpoints, done, (worlds, regret))
+                checkpoint.save(checkpoints, done, games)
                 saved = now
                 if not sys.stderr.isatty():
-                    mean = float(np.mean(so_far[:, 0]))
-                    print(f"{agent.title}: step {done}/{steps}  regret {mean:.0f}", file=sys.stderr)
+                    last = {
+                        n: float(g.regret[done // CHUNK - 1, :, 0].mean()) for n, g in games.items()
+                    }
+                    told = "  ".join(f"{name} {regret:.0f}" for name, regret in last.items())
+                    print(f"step {done}/{steps}  regret: {told}", file=sys.stderr)
             if signals and done < steps:
                 print(f"\nsaved at step {done}: the same command goes on", file=sys.stderr)
                 sys.exit(128 + signals[0])
         bar.close()
-    return np.asarray(regret), time.monotonic() - begun
+    return {n: np.asarray(game.regret) for n, game in games.items()}, time.monotonic() - begun
 
 
 def rows(agent: Agent, regret: np.ndarray, paper: float | None) -> list[dict]:
@@ -156,8 +188,10 @@ def main(config: Config) -> None:
     data = mushroom.load(config.mushrooms)
     options = {"preset": config.preset, "steps": steps, "runs": runs}
     with open_run(config.out, options) as directory:
-        for name, agent in agents().items():
-            regret, seconds = play(agent, data, steps, runs, directory / "training" / name)
+        playing = agents()
+        regrets, seconds = play(playing, data, steps, runs, directory / "training")
+        for name, regret in regrets.items():
+            agent = playing[name]
             paper = PAPER if name == "bayes" and steps == PRESETS["paper"][0] else None
             found = {"rows": rows(agent, regret, paper), "title": agent.title, "seconds": seconds}
             arrays = {"steps": CHUNK * np.arange(1, len(regret) + 1), "regret": regret}

@@ -7,6 +7,7 @@ applied.
 
 import struct
 import zlib
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 
@@ -88,6 +89,28 @@ def decode(file: Path | bytes, name: str) -> Image.Image:
         raise UnreadableImage(
             f"{name}: cannot be read as an image; mend or remove it, or give --skip_bad_images"
         ) from error
+
+
+def find(paths: Sequence[Path]) -> list[Path]:
+    """The image files among files and folders, in order.
+
+    Raises:
+        UserError: a path does not exist, or a folder holds no image.
+    """
+    found = []
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in EXTENSIONS)
+            if not inside:
+                raise UserError(f"{path}: no images in there; give files or another folder")
+            found += inside
+        elif path.exists():
+            found.append(path)
+        else:
+            raise UserError(f"{path}: no such file; give image files or folders")
+    if not found:
+        raise UserError("no images given; name files or folders after the options")
+    return found
 
 
 def resize(image: Image.Image, size: int) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 import research.data
 from research.data.dataset import Dataset, Split
 from research.data.decode import decode_once
-from research.data.source import SPLITS, TEST, TRAIN, Source
+from research.data.source import SPLITS, TEST, TRAIN, Source, only
 from research.data.splits import DROPPED, assign, choose, missing_splits, trim
 from research.data.streamed import StreamedImages
 from research.errors import UserError
@@ -126,6 +126,7 @@ def load(
     memory_gb: float = 4.0,
     skip_bad_images: bool = False,
     progress: bool = True,
+    classes: tuple[str, ...] = (),
 ) -> Dataset:
     """Loads images with labels and splits them once.
 
@@ -140,6 +141,7 @@ def load(
         memory_gb: images beyond that many 10^9 bytes are streamed.
         skip_bad_images: go on without images that cannot be read.
         progress: show a bar on a terminal.
+        classes: only images of these; empty: all.
 
     Raises:
         UserError: the data or an option cannot be used; the message is one line.
@@ -153,6 +155,7 @@ def load(
             raise UserError(f"{option} {value}: too small; give {least} or more")
     cache_dir = None if cache_dir is None else Path(cache_dir)
     source = _open(str(spec), data_dir)
+    source = only(source, classes) if classes else source
     size = image_size or max(SMALLEST, source.native_size or SIZE_OF_MIXED)
     generator = np.random.default_rng(seed)
 

@@ -16,6 +16,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from research.errors import UserError
+
 SPLITS = ("train", "valid", "test")
 TRAIN, VALID, TEST = range(3)
 SPLIT_NAMES = {  # what people call them
@@ -39,6 +41,33 @@ class Source(NamedTuple):
     given: np.ndarray | None = None  # [N] TRAIN, VALID or TEST; None: the source has no splits
     native_size: int | None = None  # the side of every image; None: they differ
     notes: tuple[str, ...] = ()
+
+
+def only(source: Source, classes: tuple[str, ...]) -> Source:
+    """The images of some classes, which are then all there are.
+
+    Raises:
+        UserError: no such class, or one class only.
+    """
+    unknown = [name for name in classes if name not in source.classes]
+    if unknown or len(set(classes)) < 2:
+        wrong = f"no class {unknown[0]!r}" if unknown else "one class tells nothing apart"
+        raise UserError(
+            f"--classes {','.join(classes)}: {wrong}; give two or more of "
+            + ", ".join(source.classes[:20])
+        )
+    chosen = [source.classes.index(name) for name in classes]
+    rows = np.flatnonzero(np.isin(source.labels, chosen))
+    renamed = {old: new for new, old in enumerate(chosen)}
+    return source._replace(
+        name=f"{source.name}: {', '.join(classes)}",
+        classes=classes,
+        labels=np.array([renamed[int(old)] for old in source.labels[rows]]),
+        ids=source.ids[rows],
+        read=lambda i: source.read(int(rows[i])),
+        fingerprint=f"{source.fingerprint} {classes}",
+        given=None if source.given is None else source.given[rows],
+    )
 
 
 def files_fingerprint(paths: Iterable[Path]) -> str:

@@ -13,9 +13,11 @@ from research.metrics.intervals import UNDEFINED, Estimate
 from research.verdict import ABSENT, PRESENT, Verdict, effect_between, is_above, unknown
 
 TITLE = "Some classes were too rare in training"
+REMEDIES = ("point(weight_decay=0.1)", "ensemble(point,num_members=5)")
 LEAST_RATIO = 2.0
 LEAST_P = 1e-3
 LEAST_EFFECT = 0.005
+MOST_OFTEN = 20  # an image is learnt, of the rarest class
 
 
 def judge(evidence: Evidence) -> Verdict:
@@ -49,6 +51,7 @@ def judge(evidence: Evidence) -> Verdict:
     )
     if not is_above(effect.nll, LEAST_EFFECT):
         return Verdict(ABSENT, text + " Weighting them evenly does no better.", measure, number)
+    often = np.maximum(1, np.rint(ratio / ratio[train > 0].min())).astype(int)
     said = evidence.said["test"]
     rare = ratio[labels] >= LEAST_RATIO
     recall = (
@@ -65,4 +68,5 @@ def judge(evidence: Evidence) -> Verdict:
         test_name,
         effect,
         f"Weight the loss by class, or collect more images of {evidence.classes[rarest]}.",
+        counts=np.minimum(often, MOST_OFTEN)[evidence.parts["train"].labels],
     )

@@ -15,6 +15,7 @@ from research.metrics.intervals import proportion
 from research.verdict import ABSENT, PRESENT, Effect, Verdict, mean_of, unknown
 
 TITLE = "Some labels are wrong"
+REMEDIES = ("point(weight_decay=0.1)", "point(label_smoothing=0.1)")
 SUREST = 0.2
 LEAST_SHARE = 0.03
 MOST_SHARE = 0.4  # above, images that cannot be told apart look the same
@@ -70,6 +71,8 @@ def judge(evidence: Evidence) -> Verdict:
     is_wrong = suspects(cleaned.log_probs["test"], test_labels)
     as_it_is, healthy = evidence.said["test"].nll, refits.healthy.nll("test", test_labels)
     cost = np.where(is_wrong, as_it_is, healthy - cleaned.nll("test", test_labels))
+    counts = np.ones(len(evidence.parts["train"].labels), int)
+    counts[refits.kept[is_suspect]] = 0
     order = np.argsort(said[np.arange(len(labels)), labels], kind="stable")
     shown = [("train", int(refits.kept[i])) for i in order if is_suspect[i]][:MOST_SUSPECTS]
     return Verdict(
@@ -82,4 +85,5 @@ def judge(evidence: Evidence) -> Verdict:
         f"Look at the {words.count(int(is_suspect.sum()))} suspect labels, correct them, and train "
         "again; label smoothing or early stopping makes the others do less harm.",
         tuple(shown),
+        counts=counts,
     )

@@ -21,6 +21,7 @@ from research.verdict import (
 )
 
 TITLE = "The learning rate, or the length of training, did not fit"
+REMEDIES = ("point(weight_decay=0.1)", "ensemble(point,num_members=5)")
 LEAST_GAP = 0.03  # nats on the training images
 TEST = "paired bootstrap against a refitted head; the shape of the loss curve"
 MEASURE = "NLL on the training images less that of a careful head"

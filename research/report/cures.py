@@ -4,6 +4,7 @@ from research import words
 from research.report.reading import (
     as_is,
     best_method,
+    chosen_by,
     finding,
     lowers_nll,
     raises_nll,
@@ -70,16 +71,18 @@ def _cure(test: dict, method: dict) -> dict:
 
 def _best(result: dict) -> dict:
     best = result["methods"][best_method(result)]
-    test, lowest = as_is(result), best["splits"]["test"]
-    if lowest is test:
-        text = "By the NLL on the test images, nothing that was tried does better."
+    test, recommended = as_is(result), best["splits"]["test"]
+    images = {"valid": "validation", "test": "test"}[chosen_by(result)]
+    if recommended is test:
+        text = f"By the NLL on the {images} images, nothing that was tried does better."
         return finding("It is best as it is", text, "info")
-    text = f"{said(lowest, 'nll')}, against {said(test, 'nll')} as it is."
-    change = lowest["nll_change"]
+    now = said(recommended, "nll")
+    text = f"On the test images it is {now}, against {said(test, 'nll')} as it is."
+    change = recommended["nll_change"]
     if change["value"] is not None:
-        verdict = "more than chance" if lowers_nll(lowest) else "this may be chance"
+        verdict = "more than chance" if lowers_nll(recommended) else "this may be chance"
         text += f" Image by image the change is {words.with_interval('nll', change)}: {verdict}."
-    return finding(f"{best['title']} has the lowest test NLL", text, "info")
+    return finding(f"{best['title']} has the lowest NLL on the {images} images", text, "info")
 
 
 def what_cures_did(result: dict) -> list[dict]:

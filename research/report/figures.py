@@ -192,6 +192,40 @@ def gap(splits: dict[str, dict]) -> str:
         return to_svg(figure, "gap", alt)
 
 
+def history(rows: list[dict], best_step: int) -> str:
+    """Validation confidence, accuracy and NLL by epoch; the epoch that was kept is marked.
+
+    Args:
+        rows: dicts with `step`, `epoch`, `valid_confidence`, `valid_accuracy` and `valid_nll`.
+        best_step: what was kept.
+    """
+    epochs = [row["epoch"] for row in rows]
+    kept = next((row for row in rows if row["step"] == best_step), rows[-1])
+    with style():
+        figure = new_figure(4.2)
+        shares, nll = figure.subplots(2, 1, sharex=True)
+        claimed = [row["valid_confidence"] for row in rows]
+        right = [row["valid_accuracy"] for row in rows]
+        shares.fill_between(epochs, right, claimed, color=WRONG, alpha=0.15, linewidth=0)
+        shares.plot(epochs, claimed, color=WRONG, marker="D", markersize=3, label="it says")
+        shares.plot(epochs, right, color=RIGHT, marker="o", markersize=3, label="it is right")
+        shares.yaxis.set_major_locator(MaxNLocator(4))
+        _percent_axis(shares.yaxis)
+        nll.plot(epochs, [row["valid_nll"] for row in rows], color=INK, label="NLL")
+        nll.set_ylim(bottom=0)
+        nll.set_xlabel("epoch")
+        nll.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        for ax, title in ((shares, "What it says and is"), (nll, "NLL: the price of it")):
+            ax.axvline(kept["epoch"], color=QUIET, linewidth=1, linestyle="--")
+            ax.set_title(title, loc="left")
+        figure.legend(*shares.get_legend_handles_labels(), loc="outside upper left", ncols=2)
+        alt = (
+            f"Validation images by epoch. Kept: epoch {kept['epoch']:g}, NLL "
+            f"{words.number(kept['valid_nll'])}; at the end {words.number(rows[-1]['valid_nll'])}."
+        )
+        return to_svg(figure, "history", alt)
+
+
 def methods_compared(methods: dict[str, dict]) -> str:
     """NLL and ECE of every method on the test split, with intervals; lower is better."""
     tests = [method["splits"]["test"]["metrics"] for method in methods.values()]

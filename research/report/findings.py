@@ -12,6 +12,7 @@ from research.report.reading import as_is, finding, is_below, may_have_seen_test
 SURE_WHEN_WRONG = 0.8  # mistakes at this mean confidence give a person no warning
 FEW_IMAGES = 500
 FEW_MISTAKES = 10
+MUCH_WORSE = 1.1  # times the lowest validation NLL
 SATURATED_SHARE = 0.05  # of answers above 0.999999, or of one identical value
 
 
@@ -120,6 +121,35 @@ def _gap(result: dict) -> list[dict]:
     return [gap, unknown]
 
 
+def _training(result: dict) -> list[dict]:
+    """What further training would have made of it: surer, and no better."""
+    training = result["model"]["training"]
+    history = training["history"] if training else []
+    kept = next((row for row in history if row["step"] == training["best_step"]), None)
+    if kept is None or kept is history[-1]:
+        return []
+    last = history[-1]
+    if not last["valid_nll"] > MUCH_WORSE * kept["valid_nll"]:
+        return []
+
+    def at(row):
+        return (
+            f"it said {words.percent(row['valid_confidence'])}, was right "
+            f"{words.percent(row['valid_accuracy'])}, and its NLL was "
+            f"{words.number(row['valid_nll'])}"
+        )
+
+    return [
+        finding(
+            "Trained to the end it would have been surer than it is right",
+            f"On the validation images, after epoch {kept['epoch']:g} of "
+            f"{history[-1]['epoch']:g} {at(kept)}. After the last epoch {at(last)}. The epoch of "
+            "the lowest NLL was kept; whoever looks at accuracy alone keeps the other.",
+            "info",
+        )
+    ]
+
+
 def _saturation(result: dict) -> list[dict]:
     test, is_rounded = as_is(result), result["model"]["saturated_output"]
     extreme, identical = value(test, "share_above_0.999999"), value(test, "share_identical")
@@ -201,5 +231,15 @@ def findings(result: dict) -> list[dict]:
     Returns:
         Dicts of `title`, `text` and `tone` ("good", "warn", "bad", "info").
     """
-    parts = (_claim, _gap, _saturation, _calibration, what_cures_did, _mistakes, _too_few, _data)
+    parts = (
+        _claim,
+        _gap,
+        _training,
+        _saturation,
+        _calibration,
+        what_cures_did,
+        _mistakes,
+        _too_few,
+        _data,
+    )
     return [found for part in parts for found in part(result)]

@@ -114,7 +114,11 @@ def _figures(result: dict, mean_image: np.ndarray | None) -> dict:
         "gap": figures.gap(splits) if len(splits) > 1 else None,
         "methods": figures.methods_compared(methods) if len(methods) > 1 else None,
         "heat": None,
+        "history": None,
     }
+    training = result["model"]["training"]
+    if training and len(training["history"]) > 1:
+        drawn["history"] = figures.history(training["history"], training["best_step"])
     heat = next((c["heat"] for c in result["diagnosis"] if c["heat"]), None)
     if heat and mean_image is not None:
         drawn["heat"] = figures.heat_map(np.array(heat), mean_image)

@@ -1,8 +1,10 @@
 """How the sentences read `result`: metrics with intervals, and whether two intervals lie apart."""
 
 import math
+from collections.abc import Collection
 
 from research import words
+from research.verdict import PRESENT
 
 
 def finding(title: str, text: str, tone: str) -> dict:
@@ -51,12 +53,32 @@ def may_have_seen_test_images(result: dict) -> bool:
     return is_untouched and has_splits and not result["data"]["given_splits"]
 
 
-def best_method(result: dict) -> str:
-    """The name of the method with the lowest test NLL."""
-    methods = result["methods"]
+UNLIKE_VALIDATION = ("class_balance", "shifted_images")  # the test images are of another kind
 
-    def test_nll(name: str) -> float:
-        nll = value(methods[name]["splits"]["test"], "nll")
-        return math.inf if nll is None else nll
 
-    return min(methods, key=test_nll)
+def chosen_by(result: dict) -> str:
+    """The split whose NLL decides what is recommended.
+
+    "valid", so that the test split judges a choice that it did not make; "test" where there is no
+    other, or where the validation images are unlike what the classifier is asked now.
+    """
+    states = {cause["cause"]: cause["state"] for cause in result["diagnosis"]}
+    is_unlike = any(states.get(cause) == PRESENT for cause in UNLIKE_VALIDATION)
+    has_valid = "valid" in result["methods"]["point"]["splits"]
+    return "valid" if has_valid and not is_unlike else "test"
+
+
+def best_method(result: dict, among: Collection[str] = ()) -> str:
+    """The name of the method that is recommended: of the lowest NLL on `chosen_by`'s split.
+
+    Args:
+        result: the contents of result.json.
+        among: names to choose from; empty: all.
+    """
+    methods, split = result["methods"], chosen_by(result)
+
+    def nll(name: str) -> float:
+        found = value(methods[name]["splits"][split], "nll")
+        return math.inf if found is None else found
+
+    return min(among or methods, key=nll)

@@ -8,6 +8,7 @@ from research.metrics.predictive import scores
 from research.observe import Observed
 from research.verdict import ABSENT, PRESENT, UNKNOWN, Effect
 
+NEW = "new"  # the split of images that nobody has labelled
 NO_FAULT = ("well_calibrated",)  # a finding that is no illness
 
 
@@ -34,27 +35,32 @@ def describe(
 
     Returns:
         A dict a cause: `cause`, `title`, `state`, `text`, `measure`, `number`, `test`, `effect`,
-        `advice`, and `suspects` (dicts with `id`, `label`, `prediction`, `split`, `index`).
+        `advice`, and `suspects` (dicts with `id`, `label`, `prediction`, `split`, `index`; new
+        images have no label).
     """
     said = {
         name: scores(part.log_probs[None], part.labels).probs.argmax(axis=1)
         for name, part in observed.evidence.parts.items()
     }
+    new = observed.evidence.new
+
+    def suspect(split, index):
+        if split == NEW:
+            told = {"id": str(new.ids[index]), "label": None, "index": index}
+            return told | {"prediction": classes[int(new.log_probs[index].argmax())], "split": NEW}
+        row = int(observed.rows[split][index])
+        return {
+            "id": str(splits[split].ids[row]),
+            "label": classes[splits[split].labels[row]],
+            "prediction": classes[int(said[split][index])],
+            "split": split,
+            "index": row,
+        }
+
     described = []
     for each in found:
         verdict = each.verdict
-        suspects = []
-        for split, index in verdict.suspects:
-            row = int(observed.rows[split][index])
-            suspects.append(
-                {
-                    "id": str(splits[split].ids[row]),
-                    "label": classes[splits[split].labels[row]],
-                    "prediction": classes[int(said[split][index])],
-                    "split": split,
-                    "index": row,
-                }
-            )
+        suspects = [suspect(*each) for each in verdict.suspects]
         described.append(
             {
                 "cause": each.cause,

@@ -4,6 +4,7 @@ import datetime
 import importlib
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from research.judge import Judged
 from research.metrics.evaluate import DESCRIPTIONS
 from research.observe import Observed
 from research.recipe import parse
+from research.remedies import HEAD, Cure
 from research.report import page, why
 from research.report.decisions import decide
 from research.report.findings import findings
@@ -40,6 +42,7 @@ def _told(name: str) -> tuple[str, str]:
     """A method's title, and one sentence about it: the first of its file."""
     if name in METHODS:
         return METHODS[name]
+    name = name.removeprefix(HEAD)
     is_calibrator = name in calibrator_names()
     folder, file = ("calibrators", name) if is_calibrator else ("methods", parse(name)[0].name)
     module = importlib.import_module(f"research.{folder}.{file}")
@@ -47,15 +50,31 @@ def _told(name: str) -> tuple[str, str]:
     return about.partition(":")[0] if is_calibrator else name, about
 
 
-def _method(
-    name: str, judged: dict[str, Judged], splits: dict[str, Split], seed: int, max_error: float
-) -> dict:
+def _told_cure(name: str, cure: Cure | None) -> tuple[str, str]:
+    """The same of what a run has tried: what was trained, and on what."""
     title, about = _told(name)
+    if not name.startswith(HEAD):
+        return title, about
+    note = f", with {cure.note}" if cure.note else ""
+    return f"{HEAD}{title}", f"{about} Only the head was trained anew{note}."
+
+
+def _method(
+    name: str,
+    judged: dict[str, Judged],
+    cure: Cure | None,
+    splits: dict[str, Split],
+    seed: int,
+    max_error: float,
+) -> dict:
+    title, about = _told_cure(name, cure)
     this, as_it_is = judged[name], judged["point"]
     fit = this.fit
     return {
         "title": title,
         "about": about,
+        "against": list(cure.against) if cure else [],
+        "training_seconds": cure.fitted.seconds if cure else None,
         "draws": len(this.log_probs["test"]),
         "milliseconds_per_image": this.milliseconds_per_image,
         "temperature": None
@@ -98,7 +117,11 @@ def _shown(diagnosis: list[dict], splits: dict[str, Split], observed: Observed):
     if images is None:
         return {}, None
     places = {(each["split"], each["index"]) for cause in diagnosis for each in cause["suspects"]}
-    suspects = {(name, i): splits[name].images[np.arange(i, i + 1)][0] for name, i in places}
+    new = observed.evidence.new
+    suspects = {
+        (name, i): new.images[i] if name == why.NEW else splits[name].images[np.arange(i, i + 1)][0]
+        for name, i in places
+    }
     return suspects, np.asarray(images).mean(axis=0).astype(np.uint8)
 
 
@@ -112,6 +135,7 @@ def write_report(
     judged: dict[str, Judged],
     found: list[Found],
     observed: Observed,
+    cures: Mapping[str, Cure],
     seed: int,
     max_error: float,
     seconds: float,
@@ -127,6 +151,7 @@ def write_report(
         judged: predictions by method.
         found: the verdicts of the diagnosis.
         observed: what they are about.
+        cures: what was trained, by method.
         seed: of the bootstrap.
         max_error: the error rate allowed among answers that are not refused.
         seconds: what the run took so far.
@@ -147,7 +172,7 @@ def write_report(
         "versions": versions(),
         "data": data,
         "model": model,
-        "methods": {n: _method(n, judged, splits, seed, max_error) for n in judged},
+        "methods": {n: _method(n, judged, cures.get(n), splits, seed, max_error) for n in judged},
         "diagnosis": why.describe(found, observed, splits, classes),
         "mistakes": mistakes,
         "descriptions": DESCRIPTIONS,

@@ -51,10 +51,24 @@ def test_limit_is_exact():
     assert np.bincount(data.train.labels).tolist() == [5] * 10
 
 
+def test_only_some_classes():
+    data = load("digits", classes=("7", "1"))
+    assert data.classes == ("7", "1")
+    assert data.name.endswith(": 7, 1")
+    all_of_them = load("digits")
+    for part, whole in zip(data.splits.values(), all_of_them.splits.values(), strict=True):
+        assert set(part.labels) == {0, 1}
+        assert abs(len(part.labels) - np.isin(whole.labels, [1, 7]).sum()) < 5
+    sevens = {i for split in all_of_them.splits.values() for i in split.ids[split.labels == 7]}
+    assert set(data.test.ids[data.test.labels == 0]) <= sevens
+
+
 @pytest.mark.parametrize(
     ("options", "match"),
     [
         ({"limit": 0}, r"--limit 0: too small"),
+        ({"classes": ("7", "x")}, r"--classes 7,x: no class 'x'; give two or more of 0, 1"),
+        ({"classes": ("7",)}, r"--classes 7: one class tells nothing apart"),
         ({"limit": 9}, r"--limit 9: fewer than the 10 classes"),
         ({"image_size": 0}, r"--image_size 0: too small"),
         ({"seed": -1}, r"--seed -1: too small"),

@@ -5,7 +5,7 @@ import pytest
 from scipy.special import log_softmax
 
 from research.diagnose import cause_names, diagnose, load
-from research.evidence import Evidence, Part
+from research.evidence import Evidence, New, Part
 from research.verdict import ABSENT, PRESENT, UNKNOWN
 from tests.diagnosis.conftest import evidence_of, sample, true_log_probs
 
@@ -90,6 +90,8 @@ def test_class_balance(data):
     found = judge("class_balance", evidence_of(rare))
     assert found.state == PRESENT
     assert found.number.value > 2
+    learnt = np.bincount(labels[kept], weights=found.counts)
+    assert learnt.max() < 2 * learnt.min()  # rare images are learnt more often
     assert judge("class_balance", evidence_of(data)).state == ABSENT
 
 
@@ -135,6 +137,8 @@ def test_label_noise(data):
     assert abs(found.number.value - 0.25) < 4 * (0.25 * 0.75 / surest) ** 0.5
     suspects = [index for _, index in found.suspects]
     assert wrong["train"][suspects].mean() > 0.9
+    assert np.mean(found.counts[wrong["train"]] == 0) > 0.8  # they are not to be learnt
+    assert np.mean(found.counts[~wrong["train"]] == 1) > 0.8
     assert judge("label_noise", evidence_of(far)).state == ABSENT
 
 
@@ -257,3 +261,27 @@ def test_a_degenerate_case_is_told_and_never_crashes(name, evidence):
     for each in found:
         assert each.verdict.state in (PRESENT, ABSENT, UNKNOWN)
         assert each.verdict.text
+
+
+def new_images(features):
+    images = np.zeros((len(features), 2, 2, 3), np.uint8)
+    ids = np.array([f"{i}.jpg" for i in range(len(features))])
+    return New(true_log_probs(features), features, images, ids)
+
+
+def test_new_images_of_the_same_kind(data):
+    same, _ = sample(150, np.random.default_rng(5))
+    found = judge("new_images", evidence_of(data, new=new_images(same)))
+    assert found.state == ABSENT
+    assert found.number.low < 0.55
+
+
+def test_new_images_of_another_kind(data):
+    """Half of them are shifted; the most unlike that are shown are among those."""
+    features, _ = sample(150, np.random.default_rng(5))
+    features[:75, 4:] += 3
+    found = judge("new_images", evidence_of(data, new=new_images(features)))
+    assert found.state == PRESENT
+    assert found.number.low > 0.6
+    assert all(split == "new" and index < 75 for split, index in found.suspects)
+    assert "--compare" in judge("new_images", evidence_of(data)).text

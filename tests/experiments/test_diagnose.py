@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from experiments import predict
+from research import remedies
 from research.models import chain, vgg
+from research.recipe import parse
 
 SMALL = (
     *("--image_size", "32", "--width", "0.03", "--epochs", "2", "--batch_size", "8"),
@@ -188,6 +190,27 @@ def test_trained_from_scratch(trained):
     assert config["options"]["width"] == 0.03
     splits = json.loads((ran.out / "data" / "splits.json").read_text())
     assert [len(ids) for ids in splits.values()] == list(COUNTS.values())
+
+
+def test_the_head_is_cured_and_new_images_are_compared(
+    trained, run_diagnose, photos, tmp_path, monkeypatch
+):
+    """What the causes found ask for is tried on cached features; a folder needs no labels."""
+    recipe = remedies.Remedy(parse("point(weight_decay=0.1)")[0], ("overfitting",))
+    monkeypatch.setattr(remedies, "choose", lambda found: [recipe])
+    ran = run_diagnose(
+        *("--data", photos, "--image_size", "32", "--width", "0.03", "--dropout_samples", "3"),
+        *("--init", trained[0].out / "weights.safetensors", "--compare", photos / "good"),
+        out=tmp_path / "run",
+    )
+    name = "head: point(weight_decay=0.1)"
+    assert_whole(ran, COUNTS, ("point", "mc_dropout", "temperature", name))
+    cure = ran.result()["methods"][name]
+    assert cure["against"] == ["overfitting"]
+    assert cure["training_seconds"] > 0
+    assert "Only the head was trained anew" in cure["about"]
+    assert cure["splits"]["test"]["metrics"]["nll"]["value"] < 1
+    assert len(list((ran.out / "features").iterdir())) == 3
 
 
 @pytest.mark.slow

@@ -91,7 +91,7 @@ def test_no_gap_where_the_intervals_overlap():
         ({}, {}, True),
         ({}, {"given_splits": True}, False),
         ({"imported": False}, {}, False),
-        ({"training": {"what": "head"}}, {}, False),
+        ({"training": {"what": "head", "history": []}}, {}, False),
     ],
 )
 def test_images_that_an_imported_model_may_have_seen(model, data, warned):
@@ -142,8 +142,8 @@ def cured(nll: float, fit: dict | None = FIT, title="Temperature scaling") -> di
 @pytest.mark.parametrize(
     ("nll", "title", "tone", "best"),
     [
-        (0.2, "helps", "good", "has the lowest test NLL"),
-        (0.39, "makes no clear difference", "info", "has the lowest test NLL"),
+        (0.2, "helps", "good", "has the lowest NLL on the test images"),
+        (0.39, "makes no clear difference", "info", "has the lowest NLL on the test images"),
         (0.41, "makes no clear difference", "info", "best as it is"),
         (0.9, "makes it worse", "bad", "best as it is"),
     ],
@@ -158,8 +158,8 @@ def test_what_a_cure_did(nll, title, tone, best):
 
 
 def test_the_best_method_says_whether_it_could_be_chance():
-    assert "more than chance" in found(cured(0.2), "lowest test NLL")["text"]
-    assert "may be chance" in found(cured(0.39), "lowest test NLL")["text"]
+    assert "more than chance" in found(cured(0.2), "lowest NLL on the test images")["text"]
+    assert "may be chance" in found(cured(0.39), "lowest NLL on the test images")["text"]
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def test_an_infinite_nll_is_worse_than_any():
     test = {"point": make_method(splits={"test": make_split(nll=estimate(None))})}
     cure = make_method("MC dropout", splits={"test": make_split(nll=9.0)})
     result = make_result(test | {"mc_dropout": cure})
-    assert "MC dropout has the lowest test NLL" in titles(result)
+    assert "MC dropout has the lowest NLL on the test images" in titles(result)
     assert "NLL goes from infinite to 9.00" in found(result, "MC dropout makes")["text"]
 
 

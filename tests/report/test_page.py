@@ -171,7 +171,7 @@ def test_how_it_was_made(page):
 
 
 def test_training_is_told():
-    training = {"what": "head", "steps": 1200, "best_step": 900, "seconds": 61.0}
+    training = {"what": "head", "steps": 1200, "best_step": 900, "seconds": 61.0, "history": []}
     result = make_result(model={"training": training | {"stopped_early": True}})
     text = render(result, [])
     assert "the head, 1,200 steps in 1 min 1 s; the best after step 900 was kept, and" in text
