@@ -6,6 +6,7 @@ learnt (suspect labels never, rare classes more often), on images so counted. Wi
 minutes the whole network is trained by `WHOLE` besides, as far as the time goes.
 """
 
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -126,7 +127,8 @@ def cure_head(
         return None
     options = options._replace(batch_size=batch_size)
     cured, cures = head._replace(dataset=learnt), {}
-    for recipe, against in remedies:
+    for number, (recipe, against) in enumerate(remedies, start=1):
+        print(f"{HEAD}{recipe} ({number} of {len(remedies)} remedies)", file=sys.stderr)
         fitted = fit(recipe, head.model, learnt, options, key, directory, work.mesh, params)
         cures[HEAD + str(recipe)] = Cure(cured, fitted, against, note)
     return OfHead(head.dataset, head.base_milliseconds, cures)

@@ -1,7 +1,6 @@
 """The files of a finished run: result.json, predictions.npz and report.html, each written whole."""
 
 import datetime
-import importlib
 import shlex
 import sys
 from collections.abc import Mapping
@@ -9,54 +8,20 @@ from pathlib import Path
 
 import numpy as np
 
-from research.calibrate import calibrator_names
 from research.data.dataset import Split
 from research.diagnose import Found
 from research.files import write_json, write_whole
 from research.judge import Judged
 from research.metrics.evaluate import DESCRIPTIONS
 from research.observe import Observed
-from research.recipe import parse
-from research.remedies import HEAD, Cure
+from research.remedies import Cure
 from research.report import page, why
 from research.report.decisions import decide
 from research.report.findings import findings
 from research.report.next_steps import next_steps
 from research.report.result import SCHEMA_VERSION, judge, most_confident_mistakes
+from research.report.titles import told
 from research.run_folder import commit, versions
-
-METHODS = {  # title, and one sentence about it
-    "point": ("As it is", "The network as it was trained, or as it came."),
-    "mc_dropout": (
-        "MC dropout",
-        "Dropout stays on: the average of many random sub-networks of the same network.",
-    ),
-    "temperature": (
-        "Temperature scaling",
-        "The logits are divided by one number, fitted on held-out images; answers stay the same.",
-    ),
-}
-
-
-def _told(name: str) -> tuple[str, str]:
-    """A method's title, and one sentence about it: the first of its file."""
-    if name in METHODS:
-        return METHODS[name]
-    name = name.removeprefix(HEAD)
-    is_calibrator = name in calibrator_names()
-    folder, file = ("calibrators", name) if is_calibrator else ("methods", parse(name)[0].name)
-    module = importlib.import_module(f"research.{folder}.{file}")
-    about = module.__doc__.partition("\n\n")[0].replace("\n", " ")
-    return about.partition(":")[0] if is_calibrator else name, about
-
-
-def _told_cure(name: str, cure: Cure | None) -> tuple[str, str]:
-    """The same of what a run has tried: what was trained, and on what."""
-    title, about = _told(name)
-    if not name.startswith(HEAD):
-        return title, about
-    note = f", with {cure.note}" if cure.note else ""
-    return f"{HEAD}{title}", f"{about} Only the head was trained anew{note}."
 
 
 def _method(
@@ -67,7 +32,7 @@ def _method(
     seed: int,
     max_error: float,
 ) -> dict:
-    title, about = _told_cure(name, cure)
+    title, about = told(name, cure)
     this, as_it_is = judged[name], judged["point"]
     fit = this.fit
     return {
