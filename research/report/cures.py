@@ -52,10 +52,10 @@ def _change(before: dict, after: dict, metric: str, name: str) -> str:
     return f"{name} goes from {old} to {said(after, metric)}"
 
 
-def _cure(test: dict, method: dict) -> dict:
+def _cure(test: dict, name: str, method: dict) -> dict:
     fit, cured = method["temperature"], method["splits"]["test"]
     if fit and _unfitted(fit):
-        return finding(f"{method['title']} could not be fitted", _unfitted(fit), "warn")
+        return finding(f"{method['title']} could not be fitted", _unfitted(fit), "warn", name)
     text = (
         f"On the test images {_change(test, cured, 'nll', 'NLL')}, "
         f"{_change(test, cured, 'ece', 'ECE')}, {_change(test, cured, 'accuracy', 'accuracy')}."
@@ -66,7 +66,7 @@ def _cure(test: dict, method: dict) -> dict:
         tone, effect = "bad", "makes it worse"
     else:
         tone, effect = "info", "makes no clear difference"
-    return finding(f"{method['title']} {effect}", (_fitted(fit) if fit else "") + text, tone)
+    return finding(f"{method['title']} {effect}", (_fitted(fit) if fit else "") + text, tone, name)
 
 
 def _best(result: dict) -> dict:
@@ -87,8 +87,8 @@ def _best(result: dict) -> dict:
 
 def what_cures_did(result: dict) -> list[dict]:
     """A finding for each method that is not the model as it is, then one for the best of all."""
-    cures = [method for name, method in result["methods"].items() if name != "point"]
+    cures = {name: method for name, method in result["methods"].items() if name != "point"}
     return [
-        *(_cure(as_is(result), method) for method in cures),
+        *(_cure(as_is(result), name, method) for name, method in cures.items()),
         *([_best(result)] if cures else []),
     ]

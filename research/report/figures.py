@@ -5,6 +5,8 @@ confidence histogram has the doubt's decades for its axis, as histogram.py expla
 the model delivers, vermilion what it claims, or gets wrong.
 """
 
+import textwrap
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
@@ -13,6 +15,7 @@ from research import words
 from research.report.svg import FAINT, INK, QUIET, RIGHT, WRONG, new_figure, style, to_svg
 
 SHORTEST_BAR = 0.6  # where the logarithmic count axes start, so that a count of 1 is a visible bar
+LONGEST_LINE = 34  # characters of a method's title beside a picture
 SPLITS = ("train", "valid", "test")
 
 
@@ -230,10 +233,7 @@ def methods_compared(methods: dict[str, dict]) -> str:
     """NLL and ECE of every method on the test split, with intervals; lower is better."""
     tests = [method["splits"]["test"]["metrics"] for method in methods.values()]
     titles = [method["title"] for method in methods.values()]
-    panels = {
-        "nll": "NLL: the price of its confidence",
-        "ece": "ECE: how far it is from honest",
-    }
+    panels = {"nll": "NLL", "ece": "ECE"}
     with style():
         figure = new_figure(0.7 * len(titles) + 1.7)
         for ax, (metric, title) in zip(figure.subplots(2, 1), panels.items(), strict=True):
@@ -250,7 +250,8 @@ def methods_compared(methods: dict[str, dict]) -> str:
                         label="what chance alone gives an honest model" if is_first else None,
                     )
                 _dot(ax, metrics[metric], row, RIGHT, "o", None)
-            _rows(ax, titles)
+            _rows(ax, [textwrap.fill(each, LONGEST_LINE) for each in titles])
+            ax.tick_params(axis="y", labelsize="small")
             ax.set_title(title)
             ax.xaxis.set_major_locator(MaxNLocator(4))
         _percent_axis(ax.xaxis)

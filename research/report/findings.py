@@ -229,7 +229,8 @@ def findings(result: dict) -> list[dict]:
         result: the contents of result.json; its own "findings" and "next" are not read.
 
     Returns:
-        Dicts of `title`, `text` and `tone` ("good", "warn", "bad", "info").
+        Dicts of `title`, `text`, `tone` ("good", "warn", "bad", "info") and `method`: of a finding
+        about one, its name.
     """
     parts = (
         _claim,

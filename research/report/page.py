@@ -12,13 +12,14 @@ from PIL import Image
 from research import words
 from research.report import decisions, figures, why
 from research.report.findings import headline
+from research.report.reading import best_method
 
 SMALL, LARGE = (
     128,
     320,
 )  # pixels: pictures below are shown with crisp pixels, above are sent smaller
 TONES = {"good": "Good", "warn": "Take care", "bad": "Problem", "info": "Note"}
-TABLE_METRICS = ("accuracy", "mean_confidence", "nll", "ece", "error_auroc")
+TABLE_METRICS = ("accuracy", "mean_confidence", "nll", "ece")
 
 
 def data_uri(picture: np.ndarray) -> str:
@@ -58,21 +59,28 @@ def _split_rows(splits: list[dict]) -> list[tuple[str, list[tuple[str, str]]]]:
         (name, [(words.count(split[key]), "") for split in splits])
         for name, key in (("Images", "n"), ("Mistakes", "errors"))
     ]
-    return counts + [_row(metric, splits) for metric in TABLE_METRICS[:4]]
+    return counts + [_row(metric, splits) for metric in TABLE_METRICS]
+
+
+def _method_columns() -> list[str]:
+    return [*map(words.metric_name, TABLE_METRICS), "Time per image", "Training"]
 
 
 def _method_rows(methods: list[dict]) -> list[tuple[str, list[tuple[str, str]]]]:
-    """The main metrics of the test split, then the cost."""
-    times = [
-        words.NONE
-        if method["milliseconds_per_image"] is None
-        else f"{method['milliseconds_per_image']:.3g} ms"
-        for method in methods
-    ]
-    draws = [words.plural(method["draws"], "draw") for method in methods]
-    cost = ("Time per image", list(zip(times, draws, strict=True)))
-    tests = [method["splits"]["test"] for method in methods]
-    return [*(_row(metric, tests) for metric in TABLE_METRICS), cost]
+    """A method's title; the main metrics of its test split, then what it costs."""
+    rows = []
+    for method in methods:
+        each, trained = method["milliseconds_per_image"], method["training_seconds"]
+        cells = [_row(metric, [method["splits"]["test"]])[1][0] for metric in TABLE_METRICS]
+        cells.append(
+            (
+                words.NONE if each is None else f"{each:.3g} ms",
+                words.plural(method["draws"], "draw"),
+            )
+        )
+        cells.append((words.duration(trained) if trained else words.NONE, ""))
+        rows.append((method["title"], cells))
+    return rows
 
 
 def _number_rows(result: dict) -> list[tuple[str, str, list[tuple[str, str]]]]:
@@ -123,7 +131,12 @@ def _figures(result: dict, mean_image: np.ndarray | None) -> dict:
     if heat and mean_image is not None:
         drawn["heat"] = figures.heat_map(np.array(heat), mean_image)
     safe = {name: Markup(svg) if svg else None for name, svg in drawn.items()}
-    return safe | {"reliability": [Markup(svg) for svg in figures.reliability_diagrams(methods)]}
+    diagrams = dict(zip(methods, map(Markup, figures.reliability_diagrams(methods)), strict=True))
+    shown = dict.fromkeys(("point", best_method(result)))
+    return safe | {
+        "before_and_after": [diagrams.pop(name) for name in shown],
+        "reliability": list(diagrams.values()),
+    }
 
 
 def _split_command(step: str) -> tuple[str, str]:
@@ -176,7 +189,10 @@ def render(
         splits=list(splits),
         split_rows=_split_rows(list(splits.values())),
         methods=methods,
+        method_columns=_method_columns(),
         method_rows=_method_rows(methods),
+        findings=[found for found in result["findings"] if not found["method"]],
+        cures=[found for found in result["findings"] if found["method"]],
         decision_rows=decisions.rows(methods),
         max_error=words.percent(result["max_error"]),
         number_rows=_number_rows(result),

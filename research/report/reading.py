@@ -7,9 +7,9 @@ from research import words
 from research.verdict import PRESENT
 
 
-def finding(title: str, text: str, tone: str) -> dict:
-    """One finding as result.json holds it."""
-    return {"title": title, "text": text, "tone": tone}
+def finding(title: str, text: str, tone: str, method: str = "") -> dict:
+    """One finding as result.json holds it; `method` names the one that it is about, if any."""
+    return {"title": title, "text": text, "tone": tone, "method": method}
 
 
 def as_is(result: dict) -> dict:

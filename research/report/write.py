@@ -28,11 +28,12 @@ def _method(
     name: str,
     judged: dict[str, Judged],
     cure: Cure | None,
+    title: str,
+    about: str,
     splits: dict[str, Split],
     seed: int,
     max_error: float,
 ) -> dict:
-    title, about = told(name, cure)
     this, as_it_is = judged[name], judged["point"]
     fit = this.fit
     return {
@@ -126,6 +127,7 @@ def write_report(
     """
     test = splits["test"]
     mistakes, indices = most_confident_mistakes(judged["point"].log_probs["test"], test, classes)
+    titles = told(judged, cures)
     result = {
         "schema_version": SCHEMA_VERSION,
         "command": "launch/run.sh experiments.diagnose " + shlex.join(sys.argv[1:]),
@@ -137,7 +139,9 @@ def write_report(
         "versions": versions(),
         "data": data,
         "model": model,
-        "methods": {n: _method(n, judged, cures.get(n), splits, seed, max_error) for n in judged},
+        "methods": {
+            n: _method(n, judged, cures.get(n), *titles[n], splits, seed, max_error) for n in judged
+        },
         "diagnosis": why.describe(found, observed, splits, classes),
         "mistakes": mistakes,
         "descriptions": DESCRIPTIONS,

@@ -81,6 +81,8 @@ def make_method(title="As it is", *, splits=None, temperature=None, **options):
         "about": f"About {title}.",
         "draws": 1,
         "milliseconds_per_image": 41.2,
+        "training_seconds": None,
+        "against": [],
         "temperature": temperature,
         "decisions": None,
         "splits": splits or {"test": make_split()},

@@ -115,7 +115,21 @@ def test_it_prints(browse, page, tmp_path):
     printed = tmp_path / "page.pdf"
     browse(page, 1280, f"--print-to-pdf={printed}")
     assert printed.read_bytes().startswith(b"%PDF")
-    assert len(re.findall(rb"/Type\s*/Page\b", printed.read_bytes())) > 2
+    assert _pages(printed) > 2
+
+
+def _pages(printed):
+    return len(re.findall(rb"/Type\s*/Page\b", printed.read_bytes()))
+
+
+def test_printed_it_is_two_pages_and_an_appendix(browse, page, tmp_path):
+    printed = tmp_path / "page.pdf"
+    browse(
+        page.replace("</style>", ".appendix { display: none; } </style>"),
+        1280,
+        f"--print-to-pdf={printed}",
+    )
+    assert _pages(printed) <= 2
 
 
 def test_names_from_files_are_text(page):
