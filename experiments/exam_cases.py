@@ -18,7 +18,7 @@ from PIL import Image
 from scipy.special import log_softmax
 
 from research.data import inspection
-from research.evidence import Evidence, Part
+from research.evidence import Evidence, New, Part
 from research.models.preprocess import PREPROCESS
 from research.refit import Head, HeadOptions, head_model, train_head
 
@@ -46,6 +46,7 @@ class Material(NamedTuple):
     also_trained_on: tuple[str, ...] = ()
     form: str = RIGHT_FORM  # of the pixels, when it is judged
     answer: Callable[[np.ndarray], np.ndarray] | None = None  # what happens to log_probs
+    new: np.ndarray | None = None  # images to compare with, without labels
 
 
 Generator = np.random.Generator
@@ -145,12 +146,32 @@ def class_balance(m: Material, strength: int, generator: Generator) -> Material:
     return m
 
 
-def shifted_images(m: Material, strength: int, generator: Generator) -> Material:
-    """The test images are darker, flatter and noisier."""
+def small_groups(m: Material, strength: int, generator: Generator) -> Material:
+    """Negatives: hardly any in training, many since."""
+    shares = {"train": (0.05, 0.02, 0.005)[strength], "valid": 0.4, "test": 0.4}
+    for split, share in shares.items():
+        is_negative = generator.random(len(m.labels[split])) < share
+        images = np.where(is_negative[:, None, None, None], 255 - m.images[split], m.images[split])
+        m = _with(m, split, images, m.labels[split])
+    return m
+
+
+def _badly_taken(images: np.ndarray, strength: int, generator: Generator) -> np.ndarray:
+    """Darker, flatter and noisier."""
     contrast, noise = ((0.7, 6), (0.45, 14), (0.25, 20))[strength]
-    images = m.images["test"].astype(np.float64)
-    images = 30 + contrast * (images - 30) + generator.normal(0, noise, images.shape)
-    return _with(m, "test", np.clip(images, 0, 255).astype(np.uint8), m.labels["test"])
+    images = 30 + contrast * (images.astype(np.float64) - 30)
+    return np.clip(images + generator.normal(0, noise, images.shape), 0, 255).astype(np.uint8)
+
+
+def shifted_images(m: Material, strength: int, generator: Generator) -> Material:
+    """The test images are badly taken."""
+    images = _badly_taken(m.images["test"], strength, generator)
+    return _with(m, "test", images, m.labels["test"])
+
+
+def new_images(m: Material, strength: int, generator: Generator) -> Material:
+    """Images without labels beside them are badly taken."""
+    return m._replace(new=_badly_taken(m.images["test"], strength, generator))
 
 
 def leakage(m: Material, strength: int, generator: Generator) -> Material:
@@ -245,7 +266,16 @@ FAULTS = {
     f.__name__: f
     for f in (
         *(healthy, judged_on_training_images, too_few_images, overfitting, class_balance),
-        *(shifted_images, leakage, label_noise, shortcut, learning_rate, capacity),
+        *(
+            small_groups,
+            shifted_images,
+            new_images,
+            leakage,
+            label_noise,
+            shortcut,
+            learning_rate,
+            capacity,
+        ),
         *(preprocessing, swapped_classes, softmax_twice, poor_features),
     )
 }
@@ -307,6 +337,10 @@ def examine(m: Material, seed: int) -> Evidence:
         for split, images in m.images.items():
             x = scaled(_in_batches(images, form))
             parts[split] = Part(answer(_say(m, params, x)), m.labels[split], x, images)
+        new = None
+        if m.new is not None:
+            x = scaled(_in_batches(m.new, form))
+            new = New(answer(_say(m, params, x)), x, m.new, np.arange(len(x)).astype(str))
         return Evidence(
             classes=m.classes,
             parts=parts,
@@ -314,6 +348,7 @@ def examine(m: Material, seed: int) -> Evidence:
             ask=partial(ask_with, form),
             knows_training=m.knows_training,
             seed=seed,
+            new=new,
         )
 
     others = {form: partial(ask_with, form) for form in PREPROCESS if form != m.form}

@@ -247,6 +247,20 @@ class Refits:
         return self.fit()
 
     @cached_property
+    def learns_by_heart(self) -> float:
+        """How often an unbridled head is right on its training examples, their labels shuffled.
+
+        Near 1 it can learn anything by heart (Zhang, Bengio, Hardt, Recht & Vinyals 2017).
+        """
+        x = self.inputs["train"][self.kept]
+        shuffled = np.random.default_rng(self.seed + 2).permutation(self.train_labels)
+        unbridled = CAREFUL._replace(dropout=0.0, weight_decay=0.0)
+        valid = self.inputs["valid"], self.labels["valid"]
+        asked = {"train": x}
+        head = train_head(asked, (x, shuffled), valid, self.classes, self.seed, unbridled)
+        return float(np.mean(head.last["train"].argmax(axis=1) == shuffled))
+
+    @cached_property
     def out_of_fold(self) -> np.ndarray:
         """What heads that have not seen a training example say of it: log_probs [N, K]."""
         fold = np.random.default_rng(self.seed + 1).permutation(len(self.kept)) % FOLDS

@@ -60,6 +60,14 @@ def difference_of(a: np.ndarray, b: np.ndarray, seed: int) -> Estimate:
     return bootstrap({"d": difference}, sizes, seed=seed, replicates=REPLICATES)["d"]
 
 
+def scaled(estimate: Estimate, factor: float) -> Estimate:
+    """An estimate and its interval, times a number that is not negative."""
+    if estimate.value is None:
+        return estimate
+    value, low, high = (factor * x for x in (estimate.value, estimate.low, estimate.high))
+    return estimate._replace(value=value, low=low, high=high)
+
+
 def effect_between(worse: np.ndarray, better: np.ndarray, labels: np.ndarray, seed: int) -> Effect:
     """How much NLL and ECE fall from one set of answers to another, on the same examples.
 

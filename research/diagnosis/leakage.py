@@ -11,7 +11,7 @@ from sklearn.neighbors import NearestNeighbors
 from research import words
 from research.evidence import Evidence
 from research.metrics.intervals import proportion
-from research.verdict import ABSENT, PRESENT, Effect, Verdict, difference_of, unknown
+from research.verdict import ABSENT, PRESENT, Effect, Verdict, difference_of, scaled, unknown
 
 TITLE = "Test images have near-duplicates in training"
 NEAR = 0.2  # times the usual distance between neighbours
@@ -41,10 +41,7 @@ def judge(evidence: Evidence) -> Verdict:
         return Verdict(ABSENT, text, measure, share, name)
     nll = evidence.said["test"].nll
     hidden = difference_of(nll[~is_near], nll[is_near], evidence.seed)
-    scaled = hidden
-    if hidden.value is not None:  # what the whole split would cost more without them
-        ends = [x * share.value for x in (hidden.value, hidden.low, hidden.high)]
-        scaled = hidden._replace(value=ends[0], low=ends[1], high=ends[2])
+    cost = scaled(hidden, share.value)  # what the whole split would cost more without them
     suspects = np.argsort(distance, kind="stable")[:MOST_SUSPECTS]
     return Verdict(
         PRESENT,
@@ -52,7 +49,7 @@ def judge(evidence: Evidence) -> Verdict:
         measure,
         share,
         name,
-        Effect(scaled, None),
+        Effect(cost, None),
         "Split by what was photographed (object, session, video), not by image, and judge again.",
         tuple(("test", int(i)) for i in suspects if is_near[i]),
     )

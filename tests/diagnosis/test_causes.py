@@ -51,6 +51,7 @@ def test_overfitting(data):
     assert found.state == PRESENT
     assert found.effect.nll.low > 0
     assert found.effect.ece > 0
+    assert "with labels drawn at random" in found.text
 
 
 def test_judged_on_training_images(data):
@@ -100,6 +101,29 @@ def test_shifted_images(data):
     moved = data | {"test": (x + np.eye(1, 6, dtype=np.float32) * 2, labels)}  # all look like "a"
     assert judge("shifted_images", evidence_of(moved)).state == PRESENT
     assert judge("shifted_images", evidence_of(data)).state == ABSENT
+
+
+def test_small_groups(data):
+    """A kind of images that training hardly holds, and validation and test do."""
+
+    def with_kind(share):
+        generator, shifted = np.random.default_rng(7), {}
+        for name, (x, labels) in data.items():
+            of_kind = generator.random(len(labels)) < share[name]
+            moved = np.where(of_kind[:, None], x[:, [1, 2, 0, 3, 4, 5]] + 4, x)
+            shifted[name] = moved.astype(np.float32), labels
+        return evidence_of(shifted)
+
+    found = judge("small_groups", with_kind({"train": 0.02, "valid": 0.4, "test": 0.4}))
+    assert found.state == PRESENT
+    assert found.number.value > 3
+    assert found.effect.nll.low > 0
+    assert found.counts.max() > 3
+    even = with_kind({"train": 0.4, "valid": 0.4, "test": 0.4})
+    assert judge("small_groups", even).state == ABSENT
+    only_in_test = with_kind({"train": 0.02, "valid": 0.02, "test": 0.4})  # a shift
+    assert judge("small_groups", only_in_test).state == ABSENT
+    assert judge("small_groups", evidence_of(data)).state == ABSENT
 
 
 def test_class_counts_alone_are_no_shift(data):

@@ -65,7 +65,7 @@ def test_a_fault_changes_only_what_it_should(fault):
         np.testing.assert_array_equal(one.labels[split], two.labels[split])
     is_same = all(np.array_equal(one.images[s], healthy.images[s]) for s in splits)
     in_pixels = {"class_balance", "leakage", "overfitting", "poor_features", "shifted_images"}
-    in_pixels |= {"shortcut", "too_few_images"}
+    in_pixels |= {"shortcut", "small_groups", "too_few_images"}
     assert is_same == (fault not in in_pixels)
 
 
