@@ -72,8 +72,8 @@ def judge(evidence: Evidence) -> Verdict:
         PRESENT,
         f"{text}; a head on the same features that was stopped in time has "
         f"{words.number(healthy.nll('test', labels).mean())}.{_turn(evidence.history)} A head "
-        f"learns {words.percent(refits.learns_by_heart)} of these images even where their labels are "
-        "drawn at random.",
+        f"learns {words.percent(refits.learns_by_heart)} of these images even with labels drawn at "
+        "random.",
         measure,
         gap,
         TEST,
