@@ -149,7 +149,50 @@ def of_exam(result: dict) -> str:
     return markdown(titles, lines)
 
 
+def of_causes(result: dict) -> str:
+    """One line a case of an example and what it is judged on."""
+    found: dict[tuple, dict] = {}
+    for row in result["rows"]:
+        key = row["case"], row["judged_on"]
+        found.setdefault(key, {}).setdefault(row["remedy"], {})[row["metric"]] = row
+    first = {}
+    for each in result["diagnosis"]:
+        first.setdefault(each["case"], f"{each['cause']} ({each['first']} of {result['seeds']})")
+    lines = []
+    for (case, judged_on), remedies in found.items():
+        said = remedies["as it is"]
+        changes = {
+            n: r["nll_change"] for n, r in remedies.items() if "helps" in r.get("nll_change", {})
+        }
+        best = sorted(changes, key=lambda name: changes[name]["value"])
+        helped = [name for name in best if changes[name]["helps"] == "yes"]
+        lines.append(
+            [
+                f"{case}: {judged_on}",
+                *(
+                    f"{said[metric]['value']:.2f}"
+                    for metric in ("mean_confidence", "accuracy", "nll")
+                ),
+                first.get(case, "nothing"),
+                "; ".join(f"{n} ({remedies[n]['nll']['value']:.2f})" for n in helped[:3])
+                or "nothing",
+                "; ".join(name for name in best if changes[name]["helps"] == "no") or "",
+            ]
+        )
+    titles = [
+        "case",
+        "it says",
+        "it is right",
+        "NLL",
+        "named first",
+        "what helps (NLL)",
+        "what does not",
+    ]
+    return markdown(titles, lines)
+
+
 FORMS: dict[str, Callable[[dict], str]] = {  # by a key of the first row
+    "example": of_causes,
     "metric": of_benchmark,
     "total_variation": of_fidelity,
     "ratio": of_speed,

@@ -9,15 +9,24 @@ from typing import NamedTuple
 import numpy as np
 
 ROUGH = 1.0  # climbs, times the whole range of the curve
+NOISE = 0.01  # climbs an epoch, times the level of the curve, that minibatches make by themselves
+JUMP = 2.0  # the first epoch's loss, times that of naming all classes evenly
 FALLING = 0.12  # the last quarter's fall over the first's
 
 
 class Curve(NamedTuple):
     """A loss curve in three numbers."""
 
-    climbs: float  # the sum of all rises over the range; 0 of a curve that only falls
+    climbs: float  # the sum of all rises over the range; 0 where noise can account for them
+    start: float  # the loss of the first epoch
     late_fall: float  # the fall in the last quarter over that in the first
     is_finite: bool
+
+
+def is_too_fast(curve: Curve, classes: int) -> bool:
+    """Whether the steps were too long: it went away, up and down, or began by jumping far off."""
+    jumped = curve.start > JUMP * np.log(classes)
+    return not curve.is_finite or curve.climbs > ROUGH or bool(jumped)
 
 
 def read_curve(history: tuple[dict, ...]) -> Curve | None:
@@ -31,11 +40,13 @@ def read_curve(history: tuple[dict, ...]) -> Curve | None:
     if len(loss) < 5:
         return None
     if not np.isfinite(loss).all():
-        return Curve(np.inf, 0.0, False)
+        return Curve(np.inf, float(loss[0]), 0.0, False)
     rates = np.array([row.get("learning_rate", 1.0) or 0.0 for row in rows], np.float64)
     way = np.cumsum(rates if rates.sum() > 0 else np.ones(len(rows)))
     begin, end = (loss[np.searchsorted(way, share * way[-1])] for share in (0.25, 0.75))
-    climbs = np.maximum(np.diff(loss), 0).sum() / np.ptp(loss) if np.ptp(loss) > 0 else 0.0
+    rises = np.maximum(np.diff(loss), 0)
+    is_noise = rises.mean() <= NOISE * np.abs(loss).mean()
+    climbs = 0.0 if is_noise or not np.ptp(loss) else rises.sum() / np.ptp(loss)
     first = loss[0] - begin
     late = (end - loss[-1]) / first if first > 0 else 0.0
-    return Curve(float(climbs), float(late), True)
+    return Curve(float(climbs), float(loss[0]), float(late), True)

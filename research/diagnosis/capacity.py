@@ -7,7 +7,7 @@ helped, more units would. (One that is too large learns its images by heart: `ov
 
 from research import words
 from research.evidence import Evidence
-from research.training_history import FALLING, ROUGH, read_curve
+from research.training_history import FALLING, is_too_fast, read_curve
 from research.verdict import (
     ABSENT,
     LEAST_EFFECT,
@@ -43,8 +43,8 @@ def judge(evidence: Evidence) -> Verdict:
     if (curve := read_curve(evidence.history)) is None:
         needs = " It has not learnt all it could; the history of its training would tell why."
         return Verdict(UNKNOWN, text + needs, MEASURE, gap, TEST)
-    if not curve.is_finite or curve.climbs > ROUGH or curve.late_fall > FALLING:
-        return Verdict(ABSENT, text + " But it was still learning.", MEASURE, gap, TEST)
+    if is_too_fast(curve, len(evidence.classes)) or curve.late_fall > FALLING:
+        return Verdict(ABSENT, text + " But its training went astray.", MEASURE, gap, TEST)
     part = evidence.parts["test"]
     effect = effect_between(
         part.log_probs, refits.healthy.log_probs["test"], part.labels, evidence.seed

@@ -1,13 +1,13 @@
 """A learning rate that is too high or too low: it has not learnt what its features hold.
 
 A head trained with care on the same features has a far lower NLL on the training images. Then the
-loss curve tells which it is: rough or diverged, too high; still falling, too low; flat, it is the
-size of the network and not the rate (`capacity.py`).
+loss curve tells which it is: rough, diverged, or begun with a jump, too high; still falling, too
+low; flat, it is the size of the network and not the rate (`capacity.py`).
 """
 
 from research import words
 from research.evidence import Evidence
-from research.training_history import FALLING, ROUGH, read_curve
+from research.training_history import FALLING, is_too_fast, read_curve
 from research.verdict import (
     ABSENT,
     LEAST_EFFECT,
@@ -43,8 +43,8 @@ def judge(evidence: Evidence) -> Verdict:
     if curve is None:
         needs = " It has not learnt all it could; the history of its training would tell why."
         return Verdict(UNKNOWN, text + needs, MEASURE, gap, TEST)
-    if not curve.is_finite or curve.climbs > ROUGH:
-        text += " Its loss went up and down, or away: the rate was too high."
+    if is_too_fast(curve, len(evidence.classes)):
+        text += " Its loss jumped, went up and down, or away: the rate was too high."
         advice = "Lower the learning rate, three to ten times."
     elif curve.late_fall > FALLING:
         text += (

@@ -145,6 +145,17 @@ def test_leakage(data):
     assert judge("leakage", evidence_of(data)).state == ABSENT
 
 
+def test_neighbours_in_a_plane_are_no_duplicates():
+    """Of two features some rows lie near each other by chance."""
+    for seed in range(3):
+        generator = np.random.default_rng(seed)
+        plane = {}
+        for name, n in {"train": 400, "valid": 200, "test": 300}.items():
+            x, labels = sample(n, generator)
+            plane[name] = np.pad(x[:, :2], ((0, 0), (0, 4))), labels
+        assert judge("leakage", evidence_of(plane)).state == ABSENT
+
+
 def test_label_noise(data):
     generator = np.random.default_rng(2)
     far = {
