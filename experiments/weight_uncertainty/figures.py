@@ -165,8 +165,13 @@ def draw_ablations(path: Path, drawn: list[Part]) -> None:
         path: of the PNG.
         drawn: the parts of `ablations`.
     """
-    figure = Figure(figsize=(3.0 * len(drawn), 3.0), layout="constrained")
-    for axes, part in zip(figure.subplots(1, len(drawn), squeeze=False)[0], drawn, strict=True):
+    columns = min(3, len(drawn))
+    rows = -(-len(drawn) // columns)
+    figure = Figure(figsize=(3.0 * columns, 2.6 * rows), layout="constrained")
+    places = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes in places[len(drawn) :]:
+        axes.remove()
+    for axes, part in zip(places, drawn, strict=False):
         errors = 100 * part.arrays["test_error"][-1]
         axes.plot(part.arrays["values"], errors, "o-", color=COLOURS["mixture"])
         axes.set(xscale="log", xlabel=part.name.removeprefix("ablation-"), ylabel="test error, %")

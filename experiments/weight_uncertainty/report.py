@@ -36,7 +36,7 @@ FIGURES = {
     "figure4.png": "Figure 4: signal to noise of the weights",
     "figure5.png": "Figure 5: median and inter-quartile band; crosses are the data",
     "figure6.png": "Figure 6: cumulative regret; the band is the range over runs",
-    "ablations.png": "Ablations of the scale mixture: validation error",
+    "ablations.png": "Ablations of the scale mixture: test error after the last epoch",
 }
 PAGE = Path(__file__).with_name("page.html")
 
