@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from optuna.trial import FrozenTrial, Trial
 
 from experiments import diagnose_options, tune_result, tune_space, tune_study
-from experiments.diagnose import evaluation_batch
+from experiments.diagnose_subject import evaluation_batch
 from research.classifier import Classifier
 from research.errors import UserError
 from research.fit import Fitted, Options, fit
