@@ -38,12 +38,14 @@ def judge(evidence: Evidence) -> Verdict:
         f"careful head reaches {words.number(refits.healthy.nll('train', labels).mean())}."
     )
     curve = read_curve(evidence.history)
-    if not is_above(gap, LEAST_GAP):
+    # Steps that are too long leave a few images of enormous NLL, and then the mean tells nothing.
+    is_fast = curve is not None and is_too_fast(curve, len(evidence.classes))
+    if not is_above(gap, LEAST_GAP) and not is_fast:
         return Verdict(ABSENT, text, MEASURE, gap, TEST)
     if curve is None:
         needs = " It has not learnt all it could; the history of its training would tell why."
         return Verdict(UNKNOWN, text + needs, MEASURE, gap, TEST)
-    if is_too_fast(curve, len(evidence.classes)):
+    if is_fast:
         text += " Its loss jumped, went up and down, or away: the rate was too high."
         advice = "Lower the learning rate, three to ten times."
     elif curve.late_fall > FALLING:
