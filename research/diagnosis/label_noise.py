@@ -2,15 +2,18 @@
 
 Heads that have not seen an image say what it is (confident learning; Northcutt, Jiang & Chuang
 2021). Where images are merely hard, the answers that those heads are surest of are right; where
-labels are wrong, even the surest answers disagree with them. So the error rate among the surest
-fifth estimates the share of wrong labels. A label is suspect where the head gives another class at
-least the probability that it gives that class on average where it is the label.
+labels are wrong, even the surest answers disagree with them, and more often than the heads admit:
+wrong labels strike sure and unsure images alike. So the error rate among the surest fifth estimates
+the share of wrong labels. A label is suspect where the head gives another class at least the
+probability that it gives that class on average where it is the label.
 """
 
 import numpy as np
+from scipy.special import log_softmax
 
 from research import words
 from research.evidence import Evidence
+from research.methods.temperature import fit_temperature
 from research.metrics.intervals import proportion
 from research.verdict import ABSENT, PRESENT, Effect, Verdict, mean_of, unknown
 
@@ -20,6 +23,7 @@ SUREST = 0.2
 LEAST_SHARE = 0.03
 MOST_SHARE = 0.4  # above, images that cannot be told apart look the same
 LEAST_RATIO = 0.35  # of the error rate among all
+MORE_THAN_ADMITTED = 1.2  # errors among the surest tenth, times what the heads themselves expect
 LEAST_IMAGES = 300
 MOST_SUSPECTS = 12
 
@@ -47,6 +51,8 @@ def judge(evidence: Evidence) -> Verdict:
     labels, said = refits.train_labels, refits.out_of_fold
     if len(labels) < LEAST_IMAGES:
         return unknown(f"Needs {LEAST_IMAGES} training images at least.")
+    # What the heads admit is only worth something where they are calibrated.
+    said = log_softmax(said / fit_temperature(said[None], labels).temperature, axis=1)
     predicted, confidence = said.argmax(axis=1), said.max(axis=1)
     wrong = predicted != labels
     surest = np.argsort(-confidence, kind="stable")[: max(20, int(SUREST * len(labels)))]
@@ -61,7 +67,9 @@ def judge(evidence: Evidence) -> Verdict:
     explains = floor.value >= LEAST_RATIO * wrong.mean()  # else: hard images, not wrong labels
     if floor.low < LEAST_SHARE or not explains:
         return Verdict(ABSENT, text, measure, floor, test)
-    if floor.value > MOST_SHARE:
+    top = surest[: max(20, len(surest) // 2)]
+    admits = float(np.mean(-np.expm1(confidence[top])))
+    if floor.value > MOST_SHARE or wrong[top].mean() < MORE_THAN_ADMITTED * admits:
         return unknown(
             text + " Wrong labels and images that cannot be told apart look the same here; look at "
             "some by eye."
