@@ -38,9 +38,10 @@ def judge(evidence: Evidence) -> Verdict:
         f"careful head reaches {words.number(refits.healthy.nll('train', labels).mean())}."
     )
     curve = read_curve(evidence.history)
-    # Steps that are too long leave a few images of enormous NLL, and then the mean tells nothing.
+    # Steps that are too long leave a few images of enormous NLL: the mean's interval is wide then.
     is_fast = curve is not None and is_too_fast(curve, len(evidence.classes))
-    if not is_above(gap, LEAST_GAP) and not is_fast:
+    is_apart = is_above(gap, LEAST_GAP) or (is_fast and (gap.value or 0.0) > LEAST_GAP)
+    if not is_apart:
         return Verdict(ABSENT, text, MEASURE, gap, TEST)
     if curve is None:
         needs = " It has not learnt all it could; the history of its training would tell why."
