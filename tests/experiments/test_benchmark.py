@@ -63,6 +63,7 @@ def rows(out):
     return {(row["method"], row["tempered"], row["metric"]): row for row in result["rows"]}
 
 
+@pytest.mark.slow
 def test_rows_hold_every_metric_before_and_after_temperature(rows):
     methods = {"point", "mc_dropout(num_samples=3)"}
     assert {method for method, _, _ in rows} == methods
@@ -76,6 +77,7 @@ def test_rows_hold_every_metric_before_and_after_temperature(rows):
                 assert metric not in BOUNDED or 0 <= row["low"] <= row["high"] <= 1
 
 
+@pytest.mark.slow
 def test_the_draws_of_a_method_are_tempered_before_they_are_averaged(rows, out):
     with np.load(out / "seed-0" / "point" / "predictions.npz") as file:
         plain, tempered = file["test"]
@@ -92,6 +94,7 @@ def test_the_draws_of_a_method_are_tempered_before_they_are_averaged(rows, out):
     np.testing.assert_allclose(found, wanted, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_seeds_differ_and_recipes_of_a_seed_share_the_point_network(out):
     seeds = [out / f"seed-{seed}" for seed in (0, 1)]
     labels = [np.load(seed / "point" / "predictions.npz")["labels"] for seed in seeds]
@@ -110,6 +113,7 @@ def test_seeds_differ_and_recipes_of_a_seed_share_the_point_network(out):
         assert point["outside"].shape[::2] == (2, 10)
 
 
+@pytest.mark.slow
 def test_costs(rows):
     cost = {
         (method.split("(")[0], name): rows[method, False, name]["value"]
@@ -126,6 +130,7 @@ def test_costs(rows):
     assert cost["mc_dropout", "step_megabytes"] is None
 
 
+@pytest.mark.slow
 def test_the_same_command_again_trains_nothing_and_prints_the_same(
     out, strange, capsys, monkeypatch
 ):
@@ -140,6 +145,7 @@ def test_the_same_command_again_trains_nothing_and_prints_the_same(
     assert "with the same --out train only what is missing" in printed.out.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_fewer_seeds_are_read_from_the_same_folder_with_intervals_over_images(out, strange, capsys):
     before = {path: path.read_bytes() for path in (out / "table.md", out / "result.json")}
     _run(*TINY, "--ood", strange, "--out", out)
@@ -154,6 +160,7 @@ def test_fewer_seeds_are_read_from_the_same_folder_with_intervals_over_images(ou
         path.write_bytes(content)
 
 
+@pytest.mark.slow
 def test_the_table_says_its_rule(out):
     text = (out / "table.md").read_text()
     assert text.startswith("digits: 40 training, 10 validation and 8 test images, 5 of them corr")
@@ -162,6 +169,7 @@ def test_the_table_says_its_rule(out):
     assert all(line.count("|") == header.count("|") for line in text.splitlines() if "|" in line)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_trained_does_not_stop_the_others(out, strange, capsys, monkeypatch):
     def refuse(recipe, bench, params=None):
         if recipe == benchmark_run.POINT:  # which is there
@@ -206,6 +214,7 @@ def test_bad_input_is_one_line_and_leaves_no_trace(case, tmp_path, capsys):
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.slow
 def test_another_configuration_is_refused(out, capsys):
     with pytest.raises(SystemExit, match="2"):
         _run(*TINY, "--epochs", "2", "--out", out)

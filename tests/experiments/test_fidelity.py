@@ -92,6 +92,7 @@ def test_nuts_gives_the_predictive_of_quadrature():
     np.testing.assert_allclose(found.probs.sum(-1), 1, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_command_writes_rows_and_a_picture(small, monkeypatch, capsys, tmp_path):
     methods = "ensemble(swag,num_members=2)"
     run(monkeypatch, "--methods", methods, "--seeds", 2, "--out", tmp_path)
