@@ -280,14 +280,13 @@ def test_every_command_writes_its_rows_and_a_figure(small, monkeypatch, capsys, 
     assert out.splitlines()[-1].startswith("Written to ")
 
 
-def test_the_diagnosis_is_asked(small, monkeypatch, tmp_path):
-    small("learning_rate")
-    monkeypatch.setattr(learning_rate, "CASES", learning_rate.CASES[1:])
+def test_the_diagnosis_is_asked(monkeypatch, tmp_path):
+    """At its whole length: a short curve does not tell the rate from the size."""
+    too_low = learning_rate.CASES[1]._replace(remedies=())
+    monkeypatch.setattr(learning_rate, "CASES", (too_low,))
     run(monkeypatch, "learning_rate", "--seeds", 1, "--out", tmp_path)
     result = json.loads((tmp_path / "result.json").read_text())
-    # So short a curve does not tell whether it is the rate or the size.
-    named = {each["cause"] for each in result["diagnosis"]}
-    assert named & {"learning_rate", "capacity"}
+    assert "learning_rate" in [each["cause"] for each in result["diagnosis"]]
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "many"])
