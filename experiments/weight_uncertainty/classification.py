@@ -15,6 +15,7 @@ The same command goes on where it stopped; other methods and widths in the same 
 what is missing.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +25,14 @@ import numpy as np
 from experiments import cli
 from experiments.weight_uncertainty import parts
 from experiments.weight_uncertainty.figures import draw_curves, draw_densities
-from experiments.weight_uncertainty.methods import ROWS, as_arrays, mean_network, with_fixed
+from experiments.weight_uncertainty.methods import (
+    as_arrays,
+    is_bayes,
+    label,
+    mean_network,
+    row_of,
+    with_fixed,
+)
 from experiments.weight_uncertainty.mnist import Digits
 from experiments.weight_uncertainty.training import (
     Cell,
@@ -51,7 +59,8 @@ class Config(Training):
     """Reproduces Table 1, Figure 2 and Figure 3."""
 
     methods: str | None = None
-    """such as "sgd,dropout,gaussian,mixture,local,flipout"; default: all"""
+    """such as "sgd,dropout,gaussian,mixture,local,flipout"; default: all; hyper-parameters given as
+    in "mixture(mixture_sigma_1=0.37)" are not searched"""
     units: tuple[int, ...] = ()
     """widths, of 400, 800 and 1200 in the paper; default: the preset's"""
     out: Path = Path("runs/weight_uncertainty")
@@ -89,7 +98,7 @@ def calibration(cell: Cell, digits: Digits) -> dict[str, np.ndarray]:
     Returns:
         By name, one number a seed.
     """
-    row = ROWS[cell.method]
+    row = row_of(cell.method)
     method = row.build(as_arrays(with_fixed(row, cell.hyper)), cell.size)
     predict = predictor(method, jax.random.key(7), 1_000 * data_mesh().size, data_mesh())
     found = {"nll": [], "ece": [], "auroc": []}
@@ -108,15 +117,15 @@ def calibration(cell: Cell, digits: Digits) -> dict[str, np.ndarray]:
 
 def rows(cell: Cell, digits: Digits, as_paper: bool) -> list[dict]:
     """The cell's lines of `result.json`; errors in %."""
-    title, test = ROWS[cell.method].title, len(digits.data.test.labels)
+    method, test = row_of(cell.method), len(digits.data.test.labels)
     history, swept = cell.swept.history, cell.swept
     at_best = np.searchsorted(swept.epochs, swept.best_epoch)
     seeds = np.arange(len(at_best))
-    paper = ROWS[cell.method].paper.get(cell.units)
+    title, paper = method.title, method.paper.get(cell.units)
     lines = []
     for place, index in (("", at_best), (", last epoch", np.full_like(at_best, -1))):
         for kind, name in (("", "test_error"), (", mean weights", "test_mean_error")):
-            if kind and ROWS[cell.method].fixed == {}:
+            if kind and not is_bayes(method):
                 continue  # one network is its own mean
             value, low, high = (100 * x for x in interval(history[name][index, seeds], test))
             column = f"{cell.units}{place}{kind}"
@@ -133,24 +142,28 @@ def weights(cell: Cell) -> np.ndarray:
     state = jax.tree.map(lambda leaf: leaf[0], cell.swept.last)
     drawn = mean_network(state)
     if hasattr(state, "posterior"):
-        row = ROWS[cell.method]
+        row = row_of(cell.method)
         hyper = as_arrays(with_fixed(row, cell.hyper))
         drawn = row.build(hyper, cell.size).draw(jax.random.key(0), state, 0)
     flat = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(drawn)])
     return np.random.default_rng(0).choice(flat, min(NUM_WEIGHTS, flat.size), replace=False)
 
 
+def split(text: str) -> list[str]:
+    """The names in a line, separated by commas outside brackets."""
+    return [name.strip() for name in re.split(r",(?![^(]*\))", text)]
+
+
 def get_cells(config: Config) -> list[tuple[str, int]]:
     """What to train.
 
     Raises:
-        UserError: an unknown method, or a width below 1.
+        UserError: a method or a hyper-parameter that there is not, or a width below 1.
     """
     preset = resolve(config)
-    names = config.methods.replace(" ", "").split(",") if config.methods else preset.methods
+    names = split(config.methods) if config.methods else preset.methods
     for name in names:
-        if name not in ROWS:
-            raise UserError(f"--methods {name}: choose from {', '.join(ROWS)}")
+        row_of(name)
     units = config.units or preset.units
     if min(units) < 1:
         raise UserError(f"--units {min(units)}: give whole numbers, 1 or more")
@@ -179,7 +192,7 @@ def main(config: Config) -> None:
                 "train_images": cell.size.num_train,
             }
             arrays = {"epochs": cell.swept.epochs, "weights": weights(cell), **cell.swept.history}
-            parts.write(directory, f"classification-{name}-{units}", found, arrays)
+            parts.write(directory, f"classification-{label(name)}-{units}", found, arrays)
         drawn = parts.read(directory, "classification-")
         draw_curves(directory / "figure2.png", drawn)
         draw_densities(directory / "figure3.png", drawn)

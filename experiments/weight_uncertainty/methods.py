@@ -2,8 +2,12 @@
 
 The paper's cost is a sum over the examples of a batch (section 3.4), so its learning rate of 1e-3
 is 0.128 on a mean over 128; here rates are the paper's and are multiplied by the batch size.
+
+A row is named as in `mixture`, or with hyper-parameters that are then not searched, as in
+`mixture(mixture_sigma_1=0.37)`.
 """
 
+import ast
 import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -13,6 +17,7 @@ import numpy as np
 import optax
 
 from experiments.weight_uncertainty.mnist import network
+from research.errors import UserError
 from research.method import Method
 from research.methods.bayes_by_backprop import BayesByBackpropState, bayes_by_backprop
 from research.methods.point import point
@@ -137,6 +142,55 @@ ROWS = {
         FEW_MIXTURE,
     ),
 }
+
+
+def row_of(name: str) -> Row:
+    """The row of a name; hyper-parameters given in it are fixed and told in the title.
+
+    Raises:
+        UserError: no such row, or one of its hyper-parameters is not that or not a number.
+    """
+    try:
+        node = ast.parse(name.strip(), mode="eval").body
+    except SyntaxError:
+        node = None
+    call = node if isinstance(node, ast.Call) else ast.Call(node, [], [])
+    title = call.func.id if isinstance(call.func, ast.Name) else name
+    if title not in ROWS or call.args:
+        raise UserError(
+            f"--methods {name}: choose from {', '.join(ROWS)}; hyper-parameters are given as in "
+            "mixture(mixture_sigma_1=0.37)"
+        )
+    row = ROWS[title]
+    given = {}
+    for keyword in call.keywords:
+        value = getattr(keyword.value, "value", None)
+        if keyword.arg not in row.grid or not isinstance(value, int | float) or not value > 0:
+            raise UserError(
+                f"--methods {name}: {title} has {', '.join(row.grid)}, each a number above 0"
+            )
+        given[keyword.arg] = float(value)
+
+    def searched(grid):
+        return {key: values for key, values in grid.items() if key not in given}
+
+    told = "".join(f", {key}={value:g}" for key, value in given.items())
+    return row._replace(
+        title=row.title + told,
+        fixed={**row.fixed, **given},
+        grid=searched(row.grid),
+        few=searched(row.few),
+    )
+
+
+def label(name: str) -> str:
+    """What the files of a row are called: `mixture-mixture_sigma_1=0.37`."""
+    return "-".join(name.replace(" ", "").rstrip(")").replace("(", ",").split(","))
+
+
+def is_bayes(row: Row) -> bool:
+    """Whether the row has a posterior, and so draws."""
+    return "initial_sigma" in row.fixed
 
 
 def with_fixed(row: Row, hyper: Hyper) -> Hyper:

@@ -18,8 +18,11 @@ from experiments.weight_uncertainty.methods import (
     Hyper,
     Row,
     Size,
+    is_bayes,
+    label,
     mean_network,
     points,
+    row_of,
     with_fixed,
 )
 from research.errors import UserError
@@ -153,23 +156,22 @@ def train_cell(name: str, units: int, config: Training, data: Data, directory: P
     """Searches, trains and keeps; goes on where an earlier call with the same folder stopped.
 
     Args:
-        name: of `ROWS`.
+        name: of a row, as `row_of` reads it.
         units: of a hidden layer.
         config: how long.
         data: the splits.
         directory: the run's folder.
     """
-    row, preset = ROWS[name], resolve(config)
+    row, preset = row_of(name), resolve(config)
     n = len(data.train.labels)
-    is_bayes = "initial_sigma" in row.fixed
-    where = directory / "training" / f"{name}-{units}"
+    where = directory / "training" / f"{label(name)}-{units}"
 
     def size_of(epochs, train_draws):
         steps = epochs * (n // BATCH_SIZE)
-        return Size(units, n, BATCH_SIZE, steps, LOOK_DRAWS if is_bayes else 1, train_draws)
+        return Size(units, n, BATCH_SIZE, steps, LOOK_DRAWS if is_bayes(row) else 1, train_draws)
 
     grid = points(row.grid if preset.grid == "paper" else row.few)
-    draws = (1, 2, 5, 10) if preset.grid == "paper" and is_bayes else (1,)
+    draws = (1, 2, 5, 10) if preset.grid == "paper" and is_bayes(row) else (1,)
     found = []
     for count in draws if len(grid) * len(draws) > 1 else ():
         how = Settings(preset.search_epochs, BATCH_SIZE, preset.search_epochs, "error")
