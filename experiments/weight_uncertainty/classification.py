@@ -26,6 +26,7 @@ from experiments import cli
 from experiments.weight_uncertainty import parts
 from experiments.weight_uncertainty.figures import draw_curves, draw_densities
 from experiments.weight_uncertainty.methods import (
+    MIXTURE_PAPER,
     as_arrays,
     is_bayes,
     label,
@@ -51,6 +52,7 @@ from research.metrics.predictive import predictive, scores
 from research.predict import predictor
 from research.run_folder import open_run
 
+ROUND_ERROR = 2.0  # %, that every row reaches: to compare the time they take
 NUM_WEIGHTS = 100_000  # of a network's weights are drawn in Figure 3
 
 
@@ -115,6 +117,18 @@ def calibration(cell: Cell, digits: Digits) -> dict[str, np.ndarray]:
     return {name: np.array(values, np.float64) for name, values in found.items()}
 
 
+def minutes_to(cell: Cell, error: float) -> float | None:
+    """Minutes of training a network until its test error is at most so many %; None: never.
+
+    The mean over seeds; the looks at the test split are a hundredth of the training apart.
+    """
+    of_epoch = cell.swept.seconds / 60 / cell.swept.epochs[-1] / len(cell.swept.best_epoch)
+    there = 100 * cell.swept.history["test_error"] <= error  # [looks, seeds]
+    if not there.any(axis=0).all():
+        return None
+    return float(of_epoch * np.mean(cell.swept.epochs[there.argmax(axis=0)]))
+
+
 def rows(cell: Cell, digits: Digits, as_paper: bool) -> list[dict]:
     """The cell's lines of `result.json`; errors in %."""
     method, test = row_of(cell.method), len(digits.data.test.labels)
@@ -131,6 +145,10 @@ def rows(cell: Cell, digits: Digits, as_paper: bool) -> list[dict]:
             column = f"{cell.units}{place}{kind}"
             told = paper if not place + kind else None
             lines.append(parts.row("1", title, column, value, low, high, told, 0.2, as_paper))
+    errors = {ROUND_ERROR, paper or MIXTURE_PAPER.get(cell.units, ROUND_ERROR)}
+    for error in sorted(errors, reverse=True):
+        column = f"{cell.units}, minutes to {error:g} % test error"
+        lines.append(parts.row("1", title, column, minutes_to(cell, error)))
     for name, values in calibration(cell, digits).items():
         value, low, high = spread(values)
         lines.append(parts.row("1", title, f"{cell.units}, {name.upper()}", value, low, high))

@@ -31,7 +31,7 @@ def row(
     table: str,
     name: str,
     column: str,
-    ours: float,
+    ours: float | None,
     low: float | None = None,
     high: float | None = None,
     paper: float | None = None,
@@ -44,7 +44,7 @@ def row(
         table: of the paper: "1", "2", "figure 5", "figure 6".
         name: the row's title.
         column: the column's.
-        ours: the value.
+        ours: the value; None: it was never reached.
         low: of its 95 % interval.
         high: of its 95 % interval.
         paper: the paper's value; None: the paper has none, and there is no verdict.

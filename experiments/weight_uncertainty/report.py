@@ -86,9 +86,9 @@ def with_missing(rows: list[dict]) -> list[dict]:
     order = {"1": 0, "2": 1, "figure 5": 2, "figure 6": 3, "ablation": 4}
     titles = [row.title for row in ROWS.values()]  # Table 1 in the paper's order
 
-    def place(each):
-        title = each["row"]
-        return order[each["table"]], titles.index(title) if title in titles else len(titles)
+    def place(each):  # a row with hyper-parameters given comes after its own
+        own = [i for i, t in enumerate(titles) if f"{each['row']},".startswith(f"{t},")]
+        return order[each["table"]], max(own, key=lambda i: len(titles[i]), default=len(titles))
 
     return sorted(rows + absent, key=place)
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import jax
@@ -22,7 +23,15 @@ from experiments.weight_uncertainty import (
     report,
     training,
 )
-from experiments.weight_uncertainty.methods import MIXTURE_GRID, ROWS, SIGMAS, points
+from experiments.weight_uncertainty.methods import (
+    MIXTURE_GRID,
+    ROWS,
+    SIGMAS,
+    label,
+    points,
+    row_of,
+    with_fixed,
+)
 from research.errors import UserError
 from research.posteriors.mean_field import MeanField, softplus_inverse
 
@@ -139,6 +148,32 @@ def test_the_grid_is_the_papers():
     np.testing.assert_allclose(-np.log(MIXTURE_GRID["mixture_sigma_2"]), [6, 7, 8])
 
 
+def test_what_is_given_with_a_row_is_not_searched():
+    cells = classification.get_cells(
+        classification.Config(methods="sgd, mixture(mixture_pi=0.25,initial_sigma=0.05)")
+    )
+    assert [name for name, _ in cells] == ["sgd", "mixture(mixture_pi=0.25,initial_sigma=0.05)"]
+    row = row_of(cells[1][0])
+    assert row.title.endswith("mixture_pi=0.25, initial_sigma=0.05")
+    assert {each["mixture_sigma_1"] for each in points(row.few)} == set(
+        ROWS["mixture"].few["mixture_sigma_1"]
+    )
+    for hyper in (*points(row.grid), *points(row.few)):
+        full = with_fixed(row, hyper)
+        assert (full["mixture_pi"], full["initial_sigma"]) == (0.25, 0.05)
+    assert label(cells[1][0]) == "mixture-mixture_pi=0.25-initial_sigma=0.05"
+    assert label("mixture") == "mixture"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["nothing", "mixture(", "mixture(0.3)", "mixture(pi=0.3)", "mixture(mixture_pi=x)", "f.g()"],
+)
+def test_a_row_that_there_is_not_is_refused(name):
+    with pytest.raises(UserError, match=re.escape(f"--methods {name}: ")):
+        row_of(name)
+
+
 def test_pruning_by_size_takes_the_smallest():
     params = {"a": {"kernel": np.array([[3.0, -0.1], [0.2, -4.0]])}, "b": {"bias": np.array([1.0])}}
     pruned = pruning.prune_by_size(params, 0.4)
@@ -241,6 +276,11 @@ def test_a_short_run_learns_and_says_what_it_did(trained):
     assert first["low"] < first["ours"] < first["high"]
     assert first["ours"] < 80  # chance is 90
     assert first["verdict"] is None  # the paper has no such width
+    minutes = [
+        each for each in found["classification-mixture-16"]["rows"] if "min" in each["column"]
+    ]
+    assert [each["column"] for each in minutes] == ["16, minutes to 2 % test error"]
+    assert minutes[0]["ours"] is None  # an epoch is not enough
     assert found["classification-mixture-16"]["searched"] == 4
     assert found["classification-mixture-16"]["hardware"]
 
