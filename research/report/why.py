@@ -6,6 +6,7 @@ from research.diagnose import Found
 from research.metrics.intervals import Estimate
 from research.metrics.predictive import scores
 from research.observe import Observed
+from research.report.reading import as_is, lowers_nll, value
 from research.verdict import ABSENT, PRESENT, UNKNOWN, Effect
 
 NEW = "new"  # the split of images that nobody has labelled
@@ -113,13 +114,30 @@ def told_effect(cause: dict) -> str:
     return f"It costs {nll} nats of NLL{more}."
 
 
+def _by_nature(result: dict) -> str:
+    """What is left when no cause was found: training by likelihood itself."""
+    told = "None of the causes that were looked for explains it"
+    this = as_is(result)
+    if value(this, "mean_confidence") <= value(this, "accuracy"):
+        return f"{told}."
+    told += (
+        ". Networks that are fitted by likelihood tend to be somewhat surer than they are right "
+        "(Guo et al. 2017)"
+    )
+    cured = result["methods"].get("temperature")
+    fit = cured and cured["temperature"]
+    if fit and fit["value"] > 1 and lowers_nll(cured["splits"]["test"]):
+        told += f"; dividing the logits by {words.number(fit['value'])} mends that"
+    return f"{told}."
+
+
 def because(result: dict) -> str:
     """Why it is as sure as it is, in one sentence."""
     found = named(result)
     if not found:
         if any(c["cause"] in NO_FAULT and c["state"] == PRESENT for c in result["diagnosis"]):
             return "No fault was found: it is right as often as it says."
-        return "No cause that was looked for explains it."
+        return _by_nature(result)
     first = found[0]["title"]
     others = [each["title"][0].lower() + each["title"][1:] for each in found[1:3]]
     return first + "".join(f"; and {other}" for other in others) + "."

@@ -5,7 +5,15 @@ import numpy as np
 from research.report import page, why
 from research.report.next_steps import next_steps
 from research.report.terminal import summary
-from tests.report.conftest import HOSTILE, estimate, make_cause, make_result
+from tests.report.conftest import (
+    FIT,
+    HOSTILE,
+    estimate,
+    make_cause,
+    make_method,
+    make_result,
+    make_split,
+)
 
 
 def test_named_are_the_faults_that_are_present_in_their_order(full_result):
@@ -30,7 +38,21 @@ def test_one_sentence_says_why():
     assert told == "Title of overfitting; and title of leakage."
     fine = make_result(diagnosis=[make_cause("well_calibrated", "present")])
     assert "right as often as it says" in why.because(fine)
-    assert "No cause" in why.because(make_result())
+
+
+def test_over_confidence_that_no_cause_explains_is_that_of_the_likelihood():
+    sure = {"accuracy": 0.9, "mean_confidence": 0.95}
+    before, after = make_split(**sure), make_split(**sure, nll=0.01)
+    told = why.because(make_result({"point": make_method(splits={"test": before})}))
+    assert told.startswith("None of the causes")
+    assert "Guo et al. 2017" in told
+    assert "dividing" not in told
+    cured = make_method(splits={"test": after}, temperature=FIT)
+    both = {"point": make_method(splits={"test": before}), "temperature": cured}
+    assert "dividing the logits by 2.31 mends that." in why.because(make_result(both))
+    honest = make_split(accuracy=0.95, mean_confidence=0.94)
+    told = why.because(make_result({"point": make_method(splits={"test": honest})}))
+    assert told == "None of the causes that were looked for explains it."
 
 
 def test_the_page_opens_with_the_causes_and_shows_what_they_point_at(full_result):
