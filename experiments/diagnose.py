@@ -17,32 +17,38 @@ from pathlib import Path
 
 from experiments import cli
 from experiments.diagnose_options import Config, resolve
-from experiments.diagnose_subject import subject_of_images, subject_of_predictions
+from experiments.diagnose_subject import Subject, subject_of_images, subject_of_predictions
 from research import mended
 from research.calibrate import parse as calibrators
 from research.judge import judge_calibrated
-from research.remedies import Cure
 from research.report import terminal
-from research.report.reading import best_method
+from research.report.reading import recommended
 from research.report.write import write_report
 from research.run_folder import fingerprint, open_run
 
 
-def keep_best(config: Config, directory: Path, cures: dict[str, Cure], result: dict) -> None:
+def keep_recommended(config: Config, directory: Path, subject: Subject, result: dict) -> None:
     """Keeps what the report recommends, ready for `experiments.predict`."""
-    best = best_method(result, tuple(cures))
-    decided = result["methods"][best]["decisions"]
-    refusal = decided and decided["refusal"]["refusal"]
+    name = recommended(result)
+    method = result["methods"][name]
+    refusal = method["decisions"] and method["decisions"]["refusal"]["refusal"]
+    is_calibrator = name not in subject.cures
+    cure = subject.cures["point" if is_calibrator else name]
+    fitted_to = None
+    if is_calibrator:
+        valid = subject.judged["point"].log_probs["valid"], subject.splits["valid"].labels
+        fitted_to = mended.Calibration(name, *valid)
     mended.save(
         directory,
-        cures[best].classifier,
-        cures[best].fitted,
-        title=result["methods"][best]["title"],
+        cure.classifier,
+        cure.fitted,
+        title=method["title"],
         classes=tuple(result["data"]["classes"]),
         image_size=result["data"]["image_size"],
         bfloat16=config.bfloat16,
         seed=config.seed,
         refusal=refusal and {name: refusal[name] for name in ("threshold", "bound")},
+        calibration=fitted_to,
     )
 
 
@@ -86,7 +92,7 @@ def main(config: Config) -> None:
             seconds=time.perf_counter() - started,
         )
         if subject.cures:
-            keep_best(config, directory, subject.cures, result)
+            keep_recommended(config, directory, subject, result)
     print(terminal.summary(result, str(out / "report.html")))
     if (out / mended.FOLDER).exists():
         print(f"Ask it about other images: launch/run.sh experiments.predict --run {out} IMAGES")

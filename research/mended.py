@@ -1,8 +1,9 @@
 """The classifier that a run recommends, kept so that it can be used on new images.
 
 `mended/classifier.json` holds the network as a list of layers, the recipe and the refusal
-threshold; `mended/*.safetensors` the arrays of the method's state and of a frozen base. Nothing in
-them is executed when they are read. What only training needs (the optimiser's state) is left out.
+threshold; `mended/*.safetensors` the arrays of the method's state and of a frozen base. A
+calibrator is kept as what it was fitted to, and fitted again when it is read, in milliseconds.
+Nothing in the files is executed. What only training needs (the optimiser's state) is left out.
 """
 
 import json
@@ -17,6 +18,7 @@ import optax
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from research.calibrate import calibrate, calibrator_names
 from research.classifier import Classifier
 from research.data.batches import map_batches
 from research.errors import UserError
@@ -29,7 +31,16 @@ from research.predict import predictor
 from research.recipe import Given, build, parse
 
 FOLDER = "mended"
+VALIDATION = "validation.safetensors"
 ONLY_TRAINING = "opt_state"
+
+
+class Calibration(NamedTuple):
+    """A calibrator after the method, by what it is fitted to."""
+
+    name: str  # of research/calibrators
+    log_probs: np.ndarray  # [S, N, K], of the validation split
+    labels: np.ndarray  # [N] int
 
 
 class Mended(NamedTuple):
@@ -61,6 +72,7 @@ def save(
     bfloat16: bool,
     seed: int,
     refusal: dict | None,
+    calibration: Calibration | None = None,
 ) -> bool:
     """Writes a fitted method and the network below it.
 
@@ -74,6 +86,7 @@ def save(
         bfloat16: whether it computes so.
         seed: of the run, for the draws.
         refusal: `threshold` and `bound`; None: nothing is refused.
+        calibration: what comes after the method; None: nothing.
 
     Returns:
         Whether it could be written: a black box cannot.
@@ -95,7 +108,12 @@ def save(
         "image_size": image_size,
         "seed": seed,
         "refusal": refusal,
+        "calibrator": calibration and calibration.name,
     }
+    if calibration:
+        arrays = {"log_probs": calibration.log_probs, "labels": calibration.labels}
+        arrays = {name: np.array(array, order="C") for name, array in arrays.items()}
+        write_whole(folder / VALIDATION, lambda part: save_file(arrays, part))
     state = {n: np.array(leaf, order="C") for n, leaf in _leaves(fitted.state).items()}
     write_whole(folder / "state.safetensors", lambda part: save_file(state, part))
     base = {n: np.array(leaf, order="C") for n, leaf in _leaves(classifier.base).items()}
@@ -132,7 +150,13 @@ def load(run: Path, batch_size: int) -> Mended:
     try:
         told = json.loads((folder / "classifier.json").read_text())
         arrays, frozen = (load_file(folder / f"{n}.safetensors") for n in ("state", "base"))
-        return _build(told, arrays, frozen, batch_size)
+        found = _build(told, arrays, frozen, batch_size)
+        if told["calibrator"] is None:
+            return found
+        if told["calibrator"] not in calibrator_names():
+            raise ValueError(told["calibrator"])
+        apply = calibrate(told["calibrator"], **load_file(folder / VALIDATION)).apply
+        return found._replace(predict=lambda images: apply(found.predict(images)))
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"--run {run}: no mended classifier can be read there; give the folder of a finished "

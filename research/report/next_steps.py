@@ -8,8 +8,8 @@ from research.report.reading import (
     as_is,
     best_method,
     is_below,
-    lowers_nll,
     may_have_seen_test_images,
+    recommended,
 )
 from research.report.why import named
 
@@ -22,8 +22,7 @@ def _mend_the_causes(result: dict) -> list[str]:
 
 
 def _use_the_cure(result: dict) -> list[str]:
-    name = best_method(result)
-    if not lowers_nll(result["methods"][name]["splits"]["test"]):
+    if (name := recommended(result)) == "point":
         return []
     method = result["methods"][name]
     fit = method["temperature"]

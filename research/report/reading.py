@@ -1,7 +1,6 @@
 """How the sentences read `result`: metrics with intervals, and whether two intervals lie apart."""
 
 import math
-from collections.abc import Collection
 
 from research import words
 from research.verdict import PRESENT
@@ -68,12 +67,11 @@ def chosen_by(result: dict) -> str:
     return "valid" if has_valid and not is_unlike else "test"
 
 
-def best_method(result: dict, among: Collection[str] = ()) -> str:
-    """The name of the method that is recommended: of the lowest NLL on `chosen_by`'s split.
+def best_method(result: dict) -> str:
+    """The name of the method of the lowest NLL on `chosen_by`'s split.
 
     Args:
         result: the contents of result.json.
-        among: names to choose from; empty: all.
     """
     methods, split = result["methods"], chosen_by(result)
 
@@ -81,4 +79,14 @@ def best_method(result: dict, among: Collection[str] = ()) -> str:
         found = value(methods[name]["splits"][split], "nll")
         return math.inf if found is None else found
 
-    return min(among or methods, key=nll)
+    return min(methods, key=nll)
+
+
+def recommended(result: dict) -> str:
+    """`best_method`, where its NLL on the test images is lower by more than chance; else as it is.
+
+    Args:
+        result: the contents of result.json.
+    """
+    name = best_method(result)
+    return name if lowers_nll(result["methods"][name]["splits"]["test"]) else "point"

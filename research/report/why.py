@@ -116,7 +116,7 @@ def told_effect(cause: dict) -> str:
 
 def _by_nature(result: dict) -> str:
     """What is left when no cause was found: training by likelihood itself."""
-    told = "None of the causes that were looked for explains it"
+    told = "No cause that was looked for explains it"
     this = as_is(result)
     if value(this, "mean_confidence") <= value(this, "accuracy"):
         return f"{told}."

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import predict
+from experiments import diagnose, predict
 from research import remedies
 from research.models import chain, vgg
 from research.recipe import parse
@@ -194,18 +194,22 @@ def test_trained_from_scratch(trained):
 
 
 def test_the_head_is_cured_and_new_images_are_compared(
-    trained, run_diagnose, photos, tmp_path, monkeypatch
+    trained, run_diagnose, photos, tmp_path, monkeypatch, capsys
 ):
-    """What the causes found ask for is tried on cached features; a folder needs no labels."""
+    """What the causes found ask for is tried on cached features; a folder needs no labels; and a
+    calibrator that is recommended is kept with what it calibrates."""
     recipe = remedies.Remedy(parse("point(weight_decay=0.1)")[0], ("overfitting",))
     monkeypatch.setattr(remedies, "choose", lambda found: [recipe])
+    monkeypatch.setattr(diagnose, "recommended", lambda result: "vector")
     ran = run_diagnose(
         *("--data", photos, "--image_size", "32", "--width", "0.03", "--dropout_samples", "3"),
         *("--init", trained[0].out / "weights.safetensors", "--compare", photos / "good"),
+        *("--calibrate", "vector"),
         out=tmp_path / "run",
     )
     name = "head: point(weight_decay=0.1)"
-    assert_whole(ran, COUNTS, ("point", "mc_dropout", "temperature", name))
+    assert_whole(ran, COUNTS, ("point", "mc_dropout", "temperature", name, "vector"))
+    assert_predicts(ran.out, ran.predictions(), photos, "vector", capsys)
     cure = ran.result()["methods"][name]
     assert cure["against"] == ["overfitting"]
     assert cure["training_seconds"] > 0
@@ -238,17 +242,22 @@ def test_cures_are_trained_beside_the_network_and_judged(trained, run_diagnose, 
 
 
 def test_the_mended_classifier_says_what_the_run_said(trained, photos, capsys):
-    """experiments.predict on the test images' files, against predictions.npz."""
     ran, _, arrays, _ = trained
     told = json.loads((ran.out / "mended" / "classifier.json").read_text())
+    assert_predicts(ran.out, arrays, photos, told["recipe"].split("(")[0], capsys)
+
+
+def assert_predicts(run, arrays, photos, name, capsys):
+    """experiments.predict on the test images' files says what predictions.npz has."""
+    classes = json.loads((run / "result.json").read_text())["data"]["classes"]
     ids = arrays["ids"][arrays["split"] == "test"][:5]
-    files = tuple(photos / name for name in ids)
-    predict.main(predict.Config(images=files, run=ran.out, json=True, batch_size=2))
+    files = tuple(photos / each for each in ids)
+    capsys.readouterr()
+    predict.main(predict.Config(images=files, run=run, json=True, batch_size=2))
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    name = told["recipe"].split("(")[0]
     log_probs = arrays[f"log_probs_{name}"][:, arrays["split"] == "test"][:, :5]
     probs = np.exp(log_probs.astype(np.float64)).mean(axis=0)
-    assert [line["class"] for line in lines] == [told["classes"][k] for k in probs.argmax(axis=1)]
+    assert [line["class"] for line in lines] == [classes[k] for k in probs.argmax(axis=1)]
     np.testing.assert_allclose([x["probability"] for x in lines], probs.max(axis=1), rtol=1e-4)
     assert all(line["epistemic"] >= 0 and line["aleatoric"] >= 0 for line in lines)
 

@@ -44,7 +44,7 @@ def test_over_confidence_that_no_cause_explains_is_that_of_the_likelihood():
     sure = {"accuracy": 0.9, "mean_confidence": 0.95}
     before, after = make_split(**sure), make_split(**sure, nll=0.01)
     told = why.because(make_result({"point": make_method(splits={"test": before})}))
-    assert told.startswith("None of the causes")
+    assert told.startswith("No cause")
     assert "Guo et al. 2017" in told
     assert "dividing" not in told
     cured = make_method(splits={"test": after}, temperature=FIT)
@@ -52,7 +52,7 @@ def test_over_confidence_that_no_cause_explains_is_that_of_the_likelihood():
     assert "dividing the logits by 2.31 mends that." in why.because(make_result(both))
     honest = make_split(accuracy=0.95, mean_confidence=0.94)
     told = why.because(make_result({"point": make_method(splits={"test": honest})}))
-    assert told == "None of the causes that were looked for explains it."
+    assert told == "No cause that was looked for explains it."
 
 
 def test_the_page_opens_with_the_causes_and_shows_what_they_point_at(full_result):
