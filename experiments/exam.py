@@ -23,7 +23,8 @@ import numpy as np
 from tqdm import tqdm
 
 from experiments import cli
-from experiments.exam_cases import FAULTS, MORE_THAN_TWO, STRENGTHS, draw, examine
+from experiments.exam_cases import FAULTS, MORE_THAN_TWO, STRENGTHS, draw
+from experiments.exam_classifier import examine
 from experiments.table import of_exam
 from research.diagnose import diagnose
 from research.errors import UserError

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from experiments import exam, exam_cases
+from experiments import exam, exam_cases, exam_classifier
 from research.data import inspection
 from research.diagnose import cause_names
 from research.errors import UserError
@@ -91,7 +91,7 @@ def test_a_case_is_what_the_diagnosis_may_look_at(monkeypatch):
     monkeypatch.setattr(exam_cases, "SIZES", {"train": 200, "valid": 60, "test": 60})
     material = exam_cases.draw("inspection", np.random.default_rng(0), None)
     quick = material._replace(head=material.head._replace(epochs=5, hidden=16))
-    evidence = exam_cases.examine(quick, 0)
+    evidence = exam_classifier.examine(quick, 0)
     part = evidence.parts["test"]
     assert len(evidence.history) == 5
     assert np.mean(part.log_probs.argmax(axis=1) == part.labels) > 0.65
