@@ -32,14 +32,24 @@ def _new(width: float = 7.0, height: float = 4.0):
     return figure, axes
 
 
-def _cell(part: Part) -> tuple[str, str]:
-    _, method, units = part.name.split("-")
-    return method, units
+def _units(part: Part) -> int:
+    return int(part.name.rsplit("-", 1)[1])
+
+
+def _style(part: Part) -> dict[str, str]:
+    """A row's colour; what its hyper-parameters were given for is dashed."""
+    method, *given = part.name.split("-")[1:]
+    is_given = any("=" in each for each in given)
+    return {"color": COLOURS[method], "linestyle": "--" if is_given else "-"}
+
+
+def _label(part: Part) -> str:
+    return part.name.split("-", 1)[1].removesuffix(f"-{_units(part)}").replace("-", ", ")
 
 
 def _widest(drawn: list[Part]) -> list[Part]:
-    widest = max(int(_cell(part)[1]) for part in drawn)
-    return [part for part in drawn if int(_cell(part)[1]) == widest]
+    widest = max(map(_units, drawn))
+    return [part for part in drawn if _units(part) == widest]
 
 
 def draw_curves(path: Path, drawn: list[Part]) -> None:
@@ -51,11 +61,12 @@ def draw_curves(path: Path, drawn: list[Part]) -> None:
     """
     figure, axes = _new()
     for part in _widest(drawn):
-        method, units = _cell(part)
         errors = 100 * part.arrays["test_error"]  # [looks, seeds]
-        epochs, colour = part.arrays["epochs"], COLOURS[method]
-        axes.plot(epochs, errors.mean(axis=1), color=colour, label=f"{method}, {units} units")
-        axes.fill_between(epochs, errors.min(axis=1), errors.max(axis=1), color=colour, alpha=0.15)
+        epochs, style = part.arrays["epochs"], _style(part)
+        told = f"{_label(part)}, {_units(part)} units"
+        axes.plot(epochs, errors.mean(axis=1), **style, label=told)
+        low, high = errors.min(axis=1), errors.max(axis=1)
+        axes.fill_between(epochs, low, high, color=style["color"], alpha=0.15)
     lowest = min(float(part.arrays["test_error"].min()) for part in drawn)
     axes.set(xlabel="epochs", ylabel="test error, %", ylim=(80 * lowest, max(2.0, 400 * lowest)))
     axes.legend(frameon=False, fontsize=8)
@@ -72,9 +83,8 @@ def draw_densities(path: Path, drawn: list[Part]) -> None:
     figure, axes = _new()
     edges = np.linspace(-0.2, 0.2, 121)
     for part in _widest(drawn):
-        method, units = _cell(part)
         density, _ = np.histogram(part.arrays["weights"], edges, density=True)
-        axes.stairs(density, edges, color=COLOURS[method], label=f"{method}, {units} units")
+        axes.stairs(density, edges, **_style(part), label=f"{_label(part)}, {_units(part)} units")
     axes.set(xlabel="weight", ylabel="density", yscale="log")
     axes.legend(frameon=False, fontsize=8)
     _save(figure, path)
@@ -89,9 +99,9 @@ def draw_pruning(path: Path, drawn: list[Part]) -> None:
     """
     figure, axes = _new()
     for part in drawn:
-        method = part.name.split("-")[1]
         removed, errors = 100 * part.arrays["removed"], 100 * part.arrays["error"].mean(axis=1)
-        axes.plot(removed, errors, "o-", ms=3, color=COLOURS[method], label=method)
+        label = part.name.split("-", 1)[1].replace("-", ", ")
+        axes.plot(removed, errors, marker="o", ms=3, **_style(part), label=label)
     lowest = min(float(part.arrays["error"].min()) for part in drawn)
     axes.set(xlabel="weights removed, %", ylabel="test error, %", yscale="log")
     axes.set_ylim(80 * lowest, 100)

@@ -97,7 +97,7 @@ def read(directory: Path, prefix: str) -> list[Part]:
         UserError: one cannot be read.
     """
     parts = []
-    for path in sorted(directory.glob(f"{prefix}*.json")):
+    for path in sorted(directory.glob(f"{prefix}*.json"), key=lambda path: path.stem):
         arrays = path.with_suffix(".npz")
         if not arrays.exists():
             continue

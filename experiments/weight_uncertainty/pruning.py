@@ -20,9 +20,9 @@ import numpy as np
 
 from experiments import cli
 from experiments.weight_uncertainty import mnist, parts
-from experiments.weight_uncertainty.classification import interval
+from experiments.weight_uncertainty.classification import interval, split
 from experiments.weight_uncertainty.figures import draw_pruning, draw_ratios
-from experiments.weight_uncertainty.methods import ROWS, mean_network
+from experiments.weight_uncertainty.methods import is_bayes, label, mean_network, row_of
 from experiments.weight_uncertainty.training import (
     Cell,
     Training,
@@ -43,7 +43,6 @@ from research.run_folder import open_run
 PAPER = {0.0: 1.24, 0.5: 1.24, 0.75: 1.24, 0.95: 1.29, 0.98: 1.39}
 WITHIN = {0.0: 0.2, 0.5: 0.2, 0.75: 0.2, 0.95: 0.2, 0.98: 0.4}  # points above the paper's
 SWEEP = (0.0, 0.25, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.925, 0.95, 0.96, 0.97, 0.98, 0.99, 0.995)
-PRUNED = ("mixture", "sgd", "dropout")
 DECIBELS = np.linspace(-60, 40, 201)
 
 
@@ -53,6 +52,8 @@ class Config(Training):
 
     units: int | None = None
     """of a hidden layer; default: the preset's widest"""
+    methods: str = "mixture,sgd,dropout"
+    """rows of Table 1 to prune, as `classification` names them"""
     out: Path = Path("runs/weight_uncertainty")
     """folder of the run of `classification`"""
 
@@ -100,7 +101,7 @@ def valley(density: np.ndarray, centres: np.ndarray) -> float | None:
 def curve(cell: Cell, images: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
     """Test errors [levels, seeds], of the average over draws and of the mean weights."""
     plain = point(mnist.network(cell.units), None)
-    is_bayes = cell.method == "mixture"
+    has_posterior = is_bayes(row_of(cell.method))
 
     def forward(apply_method: Method):
         return predictor(apply_method, jax.random.key(11), 1_000 * data_mesh().size, data_mesh())
@@ -116,7 +117,7 @@ def curve(cell: Cell, images: np.ndarray, labels: np.ndarray) -> dict[str, np.nd
         here = {name: [] for name in errors}
         for seed in range(len(cell.swept.best_epoch)):
             state = jax.tree.map(lambda leaf, s=seed: leaf[s], cell.swept.last)
-            if is_bayes:
+            if has_posterior:
                 pruned = mean_field.prune(state.posterior, fraction)
                 log_probs = np.logaddexp.reduce(of_draws(pruned, images), axis=0)
                 here["error"].append(np.mean(np.argmax(log_probs, axis=-1) != labels))
@@ -139,22 +140,26 @@ def main(config: Config) -> None:
     units = max(resolve(config).units) if config.units is None else config.units
     if units < 1:
         raise UserError(f"--units {units}: give a whole number, 1 or more")
+    names = split(config.methods)
+    for name in names:
+        row_of(name)
     digits = load(config)
     test = digits.data.test
     with open_run(config.out, deciding(config)) as directory:
-        for name in PRUNED:
+        for name in names:
             cell = train_cell(name, units, config, digits.data, directory)
             found = curve(cell, test.images, test.labels)
-            title = f"{ROWS[name].title}, {units} units"
+            row = row_of(name)
+            title = f"{row.title}, {units} units"
             lines = []
             for level, values in zip(SWEEP, found["error"], strict=True):
-                paper = PAPER.get(level) if name == "mixture" and units == 1200 else None
+                paper = PAPER.get(level) if name.startswith("mixture") and units == 1200 else None
                 ours = (100 * x for x in interval(values, len(test.labels)))
                 column = f"{100 * level:g} % removed"
                 lines.append(parts.row("2", title, column, *ours, paper, WITHIN.get(level)))
             arrays = {"removed": np.array(SWEEP), **found}
             extra = {}
-            if name == "mixture":
+            if is_bayes(row):
                 state = jax.tree.map(lambda leaf: leaf[0], cell.swept.last)
                 ratios = decibels(state.posterior)
                 density, edges = np.histogram(ratios, DECIBELS, density=True)
@@ -163,15 +168,18 @@ def main(config: Config) -> None:
                 arrays["cut"] = np.quantile(ratios, 0.75)
                 extra["valley_decibels"] = valley(density, centres)
             parts.write(
-                directory, f"pruning-{name}", {"rows": lines, "units": units} | extra, arrays
+                directory, f"pruning-{label(name)}", {"rows": lines, "units": units} | extra, arrays
             )
         drawn = parts.read(directory, "pruning-")
         draw_pruning(directory / "table2.png", drawn)
         draw_ratios(directory / "figure4.png", drawn)
     print(parts.markdown([line for each in drawn for line in each.found["rows"]]))
-    place = next(e.found["valley_decibels"] for e in drawn if "valley_decibels" in e.found)
-    modes = "one mode" if place is None else f"two modes with the valley at {place:.1f} dB"
-    print(f"\nThe density of 20 log10(|μ|/sd) has {modes}. Written to {config.out}.")
+    for each in drawn:
+        if "valley_decibels" in each.found:
+            place = each.found["valley_decibels"]
+            modes = "one mode" if place is None else f"two modes with the valley at {place:.1f} dB"
+            print(f"\n{each.name}: the density of 20 log10(|μ|/sd) has {modes}.")
+    print(f"\nWritten to {config.out}.")
     print("Next: launch/run.sh experiments.weight_uncertainty.regression")
 
 

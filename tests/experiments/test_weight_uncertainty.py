@@ -257,20 +257,23 @@ def trained(tmp_path_factory, shared_data):
     small = training.PRESETS["quick"]._replace(train=1_500, other=300)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(training.PRESETS, "quick", small)
-        patch.setattr(pruning, "PRUNED", ("mixture", "sgd"))
         for module in (training, classification, pruning):
             patch.setattr(module, "data_mesh", one_device)
         digits = training.load(training.Training(data_dir=short["data_dir"]))  # once is enough
         for module in (classification, pruning):
             patch.setattr(module, "load", lambda config: digits)
-        classification.main(classification.Config(methods="sgd,mixture", units=(16,), **short))
-        pruning.main(pruning.Config(units=16, **short))
+        given = "mixture(initial_sigma=0.05,mixture_sigma_1=1.0)"
+        cells = classification.Config(methods=f"sgd,mixture,{given}", units=(16,), **short)
+        classification.main(cells)
+        pruning.main(pruning.Config(units=16, methods="mixture,sgd", **short))
     return out
 
 
 def test_a_short_run_learns_and_says_what_it_did(trained):
     found = {part.name: part.found for part in parts.read(trained, "classification-")}
-    assert set(found) == {f"classification-{name}-16" for name in ("sgd", "mixture")}
+    names = ("sgd", "mixture", "mixture-initial_sigma=0.05-mixture_sigma_1=1.0")
+    assert set(found) == {f"classification-{name}-16" for name in names}
+    assert found[f"classification-{names[2]}-16"]["searched"] == 0
     first = found["classification-mixture-16"]["rows"][0]
     assert first["column"] == "16"
     assert first["low"] < first["ours"] < first["high"]
@@ -287,7 +290,7 @@ def test_a_short_run_learns_and_says_what_it_did(trained):
 
 def test_pruning_ends_at_chance_and_begins_where_training_ended(trained):
     cell, pruned = (
-        parts.read(trained, name)[0] for name in ("classification-mixture", "pruning-mixture")
+        parts.read(trained, name)[0] for name in ("classification-mixture-16", "pruning-mixture")
     )
     np.testing.assert_allclose(
         pruned.arrays["mean_error"][0], cell.arrays["test_mean_error"][-1], atol=2e-3
