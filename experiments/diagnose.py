@@ -18,8 +18,7 @@ from pathlib import Path
 from experiments import cli
 from experiments.diagnose_options import Config, resolve
 from experiments.diagnose_subject import Subject, subject_of_images, subject_of_predictions
-from research import mended
-from research.calibrate import parse as calibrators
+from research import calibrate, mended
 from research.judge import judge_calibrated
 from research.report import terminal
 from research.report.reading import recommended
@@ -75,7 +74,10 @@ def main(config: Config) -> None:
         judged = subject.judged
         labels = {name: split.labels for name, split in subject.splits.items()}
         # A temperature is always among them.
-        names = tuple(n for n in calibrators(config.calibrate or "") if n not in judged)
+        wanted = calibrate.default(len(subject.classes))
+        if config.calibrate is not None:
+            wanted = calibrate.parse(config.calibrate)
+        names = tuple(name for name in wanted if name not in judged)
         judged |= judge_calibrated(judged["point"], names, labels, config.seed)
         result = write_report(
             directory,

@@ -63,7 +63,8 @@ class Config:
     """cures to train and judge besides: names and options, such as
     swag,ensemble(bayes_by_backprop(estimator=local),num_members=3)"""
     calibrate: str | None = None
-    """calibrators to fit besides: vector, platt, isotonic, histogram"""
+    """calibrators to fit besides temperature: vector, platt, isotonic, histogram; default: platt
+    where there are two classes"""
     budget: float = 0.0
     """minutes for cures of the whole network (swag, an ensemble, Bayes by Backprop); the head's
     take seconds and are tried wherever they fit a cause that was found"""

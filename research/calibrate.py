@@ -31,6 +31,11 @@ def parse(text: str) -> tuple[str, ...]:
     return names
 
 
+def default(num_classes: int) -> tuple[str, ...]:
+    """What is tried where nobody has asked for anything; a temperature always is, elsewhere."""
+    return ("platt",) if num_classes == 2 else ()
+
+
 def check(names: tuple[str, ...], num_classes: int) -> None:
     """Refuses early what `calibrate` would refuse after the training.
 

@@ -124,8 +124,8 @@ def test_own_keras_model(run_diagnose, keras_model, photos, tmp_path, has_dropou
     model = keras_model(f"dropout_{has_dropout}.keras", middle)
     options = ("--data", photos, "--model", model, "--preprocess", "unit", "--dropout_samples", "5")
     first = run_diagnose(*options, out=tmp_path / "run")
-    draws = ("point", "mc_dropout", "temperature") if has_dropout else ("point", "temperature")
-    assert_whole(first, COUNTS, draws)
+    draws = ("mc_dropout",) if has_dropout else ()
+    assert_whole(first, COUNTS, ("point", *draws, "temperature", "platt"))
     result = first.result()
     assert result["model"]["source"] == model.name
     assert result["model"]["preprocess"]["name"] == "unit"
@@ -166,7 +166,7 @@ def test_black_box(run_diagnose, keras_model, photos, tmp_path):
     ran = run_diagnose(
         *("--data", photos, "--model", model, "--preprocess", "unit"), out=tmp_path / "run"
     )
-    assert_whole(ran, COUNTS, ("point", "temperature"))
+    assert_whole(ran, COUNTS, ("point", "temperature", "platt"))
     assert "black box" in ran.result()["model"]["description"]
 
 
@@ -182,7 +182,7 @@ def trained(run_diagnose, photos, tmp_path_factory):
 
 def test_trained_from_scratch(trained):
     ran, result, _, _ = trained
-    assert_whole(ran, COUNTS, ("point", "mc_dropout", "temperature"))
+    assert_whole(ran, COUNTS, ("point", "mc_dropout", "temperature", "platt"))
     assert result["data"]["image_size"] == 32
     assert result["model"]["training"]["what"] == "all"
     assert result["model"]["training"]["steps"] == 6  # 31 // 8 steps in each of 2 epochs
@@ -296,7 +296,7 @@ def test_head_on_given_weights(run_diagnose, photos, tmp_path):
     weights = weights_file(tmp_path / "vgg16_notop.h5")
     options = ("--image_size", "32", "--epochs", "3", "--batch_size", "8", "--dropout_samples", "3")
     ran = run_diagnose("--data", photos, "--weights", weights, *options, out=tmp_path / "run")
-    assert_whole(ran, COUNTS, ("point", "mc_dropout", "temperature"))
+    assert_whole(ran, COUNTS, ("point", "mc_dropout", "temperature", "platt"))
     model = ran.result()["model"]
     assert "vgg16_notop.h5" in model["description"]
     assert model["preprocess"]["name"] == "caffe"
