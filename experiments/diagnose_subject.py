@@ -26,6 +26,7 @@ from research.diagnose import Found, diagnose
 from research.errors import UserError
 from research.features import identify
 from research.fit import Fitted, Options, fit
+from research.imported_classifier import from_keras
 from research.judge import Judged, judge_fitted, judge_predictions
 from research.mesh import check_batch_size, data_mesh
 from research.models.keras_file import check_readable
@@ -69,7 +70,7 @@ def get_classifier(config: Config, directory: Path, mesh) -> tuple[Classifier, D
     dtype = jnp.bfloat16 if config.bfloat16 else None
     if imported:
         options = config.model, config.preprocess, config.train, dtype
-        return classifiers.from_keras(dataset, imported, *options, work), dataset
+        return from_keras(dataset, imported, *options, work), dataset
     head = config.head or ("asker" if dataset.test.images.shape[1] >= 128 else "cifar")
     network = VGG16(len(dataset.classes), head, config.width, dtype)
     if config.weights:

@@ -1,7 +1,8 @@
-"""The classifier that is judged: fresh, on top of somebody's weights, or somebody's whole model.
+"""The classifier that is judged: fresh, or on top of somebody's weights.
 
-Whichever it is, methods get a `Model` and a `Dataset`. Where the base is frozen they are the head
-and the base's features; where all weights are trained, the whole network and the images.
+Somebody's whole model is `imported_classifier.py`'s. Whichever it is, methods get a `Model` and a
+`Dataset`. Where the base is frozen they are the head and the base's features; where all weights are
+trained, the whole network and the images.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,12 +20,11 @@ from research.features import compute_features, identify
 from research.method import Model
 from research.models import chain
 from research.models.preprocess import PREPROCESS
-from research.models.pretrained import Imported, check_parity, choose_preprocess
+from research.models.pretrained import check_parity
 from research.models.vgg import BLOCKS, VGG16
 from research.models.weights_file import features, load_weights
 
 PARITY_IMAGES = 8
-CHOICE_IMAGES = 64
 
 
 class Classifier(NamedTuple):
@@ -58,7 +58,7 @@ class Work(NamedTuple):
     mesh: Mesh
 
 
-def _starting_from(model: Model, params: dict, dataset: Dataset) -> tuple[Model, Dataset]:
+def starting_from(model: Model, params: dict, dataset: Dataset) -> tuple[Model, Dataset]:
     """The same model whose initial weights are `params`, where it has them.
 
     The data set's fingerprint then tells the weights apart too, so that a run is not resumed on
@@ -68,7 +68,8 @@ def _starting_from(model: Model, params: dict, dataset: Dataset) -> tuple[Model,
     return started, dataset._replace(fingerprint=identify("start", params, dataset))
 
 
-def _has_dropout(layers: tuple[chain.Layer, ...]) -> bool:
+def has_dropout(layers: tuple[chain.Layer, ...]) -> bool:
+    """Whether a network has dropout that does something."""
     return any(isinstance(layer, chain.Dropout) and layer.rate > 0 for layer in layers)
 
 
@@ -91,7 +92,7 @@ def _fitting(weights: dict, shapes: dict, source: str) -> dict:
     return kept
 
 
-def _seeing(layers, preprocess: Callable, dtype, frozen: dict | None = None) -> Callable:
+def seeing(layers, preprocess: Callable, dtype, frozen: dict | None = None) -> Callable:
     """What the head sees, by the weights in `params`, or by frozen ones."""
     base = chain.cut(layers)[0]
     model = chain.as_model(chain.Chain(base, dtype), preprocess)
@@ -102,10 +103,14 @@ def _seeing(layers, preprocess: Callable, dtype, frozen: dict | None = None) -> 
     return see
 
 
-def _on_features(
+def on_features(
     layers, params: dict, preprocess: Callable, dataset: Dataset, dtype, work: Work
 ) -> tuple[Model, Dataset, float]:
-    """Cuts the network; the base runs once, the head is the model."""
+    """Cuts the network; the base runs once, the head is the model.
+
+    Returns:
+        The head, the features it takes, and what the base took, in milliseconds an image.
+    """
     base, head = chain.cut(layers)
     base_model = chain.as_model(chain.Chain(base, dtype), preprocess)
     featured = compute_features(base_model.apply, chain.pick(params, base), dataset, *work)
@@ -117,12 +122,12 @@ def fresh(dataset: Dataset, network: VGG16) -> Classifier:
     """A VGG16 with random weights, to be trained whole."""
     preprocess = PREPROCESS["torch"]
     model = chain.as_model(network, preprocess)
-    params = jax.eval_shape(model.init, jax.random.key(0), _some(dataset, 1))
+    params = jax.eval_shape(model.init, jax.random.key(0), some(dataset, 1))
     return Classifier(
         model=model,
         dataset=dataset,
         params=None,
-        has_dropout=_has_dropout(network.layers),
+        has_dropout=has_dropout(network.layers),
         description=_describe(network),
         source="trained here",
         parameters=chain.count(params),
@@ -130,7 +135,7 @@ def fresh(dataset: Dataset, network: VGG16) -> Classifier:
         parity=None,
         saturated_output=False,
         base_milliseconds=0.0,
-        see=_seeing(network.layers, preprocess, network.dtype),
+        see=seeing(network.layers, preprocess, network.dtype),
         is_frozen=False,
         layers=network.layers,
         base={},
@@ -158,23 +163,23 @@ def from_weights(
     network = network.clone(width=len(weights["block1_conv1"]["bias"]) / BLOCKS[0][1])
     parity = None
     if reference is not None:
-        images = preprocess(_some(dataset, PARITY_IMAGES))
+        images = preprocess(some(dataset, PARITY_IMAGES))
         parity = check_parity(f"--weights {source}", features, weights, reference, images)
     whole = chain.as_model(network, preprocess)
-    shapes = jax.eval_shape(whole.init, jax.random.key(0), _some(dataset, 1))
+    shapes = jax.eval_shape(whole.init, jax.random.key(0), some(dataset, 1))
     weights = _fitting(weights, shapes, source)
     model, used, milliseconds, trained = whole, dataset, 0.0, network.layers
     if train_head_only:
-        model, used, milliseconds = _on_features(
+        model, used, milliseconds = on_features(
             network.layers, weights, preprocess, dataset, network.dtype, work
         )
         trained = chain.cut(network.layers)[1]
-    model, used = _starting_from(model, chain.pick(weights, trained), used)
+    model, used = starting_from(model, chain.pick(weights, trained), used)
     return Classifier(
         model=model,
         dataset=used,
         params=None,
-        has_dropout=_has_dropout(network.layers),
+        has_dropout=has_dropout(network.layers),
         description=f"{_describe(network)} on the weights {Path(source).name}",
         source="trained here",
         parameters=chain.count(shapes),
@@ -182,106 +187,11 @@ def from_weights(
         parity=parity,
         saturated_output=False,
         base_milliseconds=milliseconds,
-        see=_seeing(
-            network.layers, preprocess, network.dtype, weights if train_head_only else None
-        ),
+        see=seeing(network.layers, preprocess, network.dtype, weights if train_head_only else None),
         is_frozen=train_head_only,
         layers=network.layers,
         base=chain.pick(weights, chain.cut(network.layers)[0]) if train_head_only else {},
         dtype=network.dtype,
-    )
-
-
-def from_keras(
-    dataset: Dataset,
-    imported: Imported,
-    path: Path,
-    chosen_preprocess: str | None,
-    train: str,
-    dtype,
-    work: Work,
-) -> Classifier:
-    """Somebody's own model, judged as it is or trained further.
-
-    Args:
-        dataset: images of the model's size.
-        imported: the model.
-        path: its file, for messages.
-        chosen_preprocess: the user's word on it; None: the file's, or the one that fits the data
-            best.
-        train: "none", "head" or "all".
-        dtype: the type to compute in.
-        work: where the base runs.
-
-    Raises:
-        UserError: model and data differ in classes; the imported network does not equal Keras' own.
-    """
-    if imported.classes != len(dataset.classes):
-        raise UserError(
-            f"--model {path}: has {imported.classes} classes, but the data have "
-            f"{len(dataset.classes)} ({', '.join(dataset.classes[:5])}); give the data it is for"
-        )
-    name, reason = _preprocess(dataset, imported, chosen_preprocess)
-    preprocess = PREPROCESS[name]
-    images = preprocess(_some(dataset, PARITY_IMAGES))
-    parity = check_parity(
-        f"--model {path}", imported.raw_apply, imported.params, imported.reference, images
-    )
-    if imported.layers is None:
-        if train != "none":
-            raise UserError(
-                f"--train {train}: {imported.description} cannot be trained here, only judged; "
-                "leave --train out"
-            )
-
-        def logits_of(params, batch):
-            return imported.raw_apply(params, preprocess(batch))
-
-        featured = compute_features(logits_of, imported.params, dataset, *work)
-        # The logits are the features; what is left of the network is nothing.
-        model = Model(lambda key, logits: {}, lambda params, logits, key=None: logits)
-        used, milliseconds, params = featured.dataset, featured.milliseconds_per_image, {}
-
-        def see_through(prepare):
-            return lambda params, batch: imported.raw_apply(imported.params, prepare(batch))
-    elif train == "all":
-        network = chain.as_model(chain.Chain(imported.layers, dtype), preprocess)
-        model, used = _starting_from(network, imported.params, dataset)
-        milliseconds, params = 0.0, None
-    else:
-        model, used, milliseconds = _on_features(
-            imported.layers, imported.params, preprocess, dataset, dtype, work
-        )
-        params = chain.pick(imported.params, chain.cut(imported.layers)[1])
-        if train == "head":
-            model, used = _starting_from(model, params, used)
-            params = None
-    if imported.layers is not None:
-        frozen = imported.params if train != "all" else None
-
-        def see_through(prepare):
-            return _seeing(imported.layers, prepare, dtype, frozen)
-
-    is_open = imported.preprocess is None  # the file does not say what it wants
-    others = {n: see_through(f) for n, f in PREPROCESS.items() if n != name} if is_open else {}
-    return Classifier(
-        model=model,
-        dataset=used,
-        params=params,
-        has_dropout=imported.layers is not None and _has_dropout(imported.layers),
-        description=imported.description,
-        source=path.name,
-        parameters=chain.count(imported.params),
-        preprocess={"name": name, "reason": reason},
-        parity=parity,
-        saturated_output=imported.saturated_output,
-        base_milliseconds=milliseconds,
-        see=see_through(preprocess),
-        is_frozen=train != "all",
-        layers=imported.layers,
-        base=_frozen_base(imported) if train != "all" else {},
-        see_as=others,
-        dtype=dtype,
     )
 
 
@@ -314,38 +224,14 @@ def head_of(
     return frozen, chain.pick(params, head)
 
 
-def _frozen_base(imported: Imported) -> dict:
-    """The weights below the head; a black box has none that are known."""
-    if imported.layers is None:
-        return {}
-    return chain.pick(imported.params, chain.cut(imported.layers)[0])
-
-
-def _preprocess(dataset: Dataset, imported: Imported, chosen: str | None) -> tuple[str, str]:
-    """The name of the preprocessing and why it was taken."""
-    if chosen is not None:
-        return chosen, "given with --preprocess"
-    if imported.preprocess is not None:
-        return imported.preprocess, "the model file does it by itself"
-    valid = dataset.valid
-    index = _spread(len(valid.labels), CHOICE_IMAGES)
-    name, tried = choose_preprocess(
-        imported.raw_apply, imported.params, valid.images[index], valid.labels[index]
-    )
-    told = ", ".join(f"{each} {accuracy:.0%} right" for each, (accuracy, _) in tried.items())
-    return name, (
-        f"the model file does not say; on {len(index)} validation images: {told}; "
-        "the lowest negative log-likelihood was taken; --preprocess overrides it"
-    )
-
-
-def _spread(n: int, most: int) -> np.ndarray:
+def spread(n: int, most: int) -> np.ndarray:
     """At most `most` indices below n, evenly spaced, so that all classes are among them."""
     return np.unique(np.linspace(0, n - 1, min(n, most)).astype(int))
 
 
-def _some(dataset: Dataset, n: int) -> np.ndarray:
-    return dataset.test.images[_spread(len(dataset.test.labels), n)]
+def some(dataset: Dataset, n: int) -> np.ndarray:
+    """At most n of the test images, evenly spaced."""
+    return dataset.test.images[spread(len(dataset.test.labels), n)]
 
 
 def _describe(network: VGG16) -> str:

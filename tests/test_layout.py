@@ -17,7 +17,7 @@ FLOORS = [
     {"models", "posteriors", "losses"},
     {"methods", "calibrators", "metrics", "data", "mesh", "optimizer", "predict"},
     {"recipe", "calibrate", "run_folder", "checkpoint", "progress", "features", "train", "sweep"},
-    {"classifier", "fit", "refit", "training_history"},
+    {"classifier", "imported_classifier", "fit", "refit", "training_history"},
     {"judge", "evidence", "verdict"},
     {"diagnosis", "diagnose"},
     {"observe", "mended", "remedies"},
