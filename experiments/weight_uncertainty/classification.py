@@ -39,6 +39,7 @@ from experiments.weight_uncertainty.training import (
     Cell,
     Training,
     deciding,
+    is_as_paper,
     load,
     resolve,
     train_cell,
@@ -135,6 +136,7 @@ def rows(cell: Cell, digits: Digits, as_paper: bool) -> list[dict]:
     history, swept = cell.swept.history, cell.swept
     at_best = np.searchsorted(swept.epochs, swept.best_epoch)
     seeds = np.arange(len(at_best))
+    cell_name = f"{cell.units}" if as_paper else f"{cell.units}, {swept.epochs[-1]} epochs"
     title, paper = method.title, method.paper.get(cell.units)
     lines = []
     for place, index in (("", at_best), (", last epoch", np.full_like(at_best, -1))):
@@ -142,16 +144,16 @@ def rows(cell: Cell, digits: Digits, as_paper: bool) -> list[dict]:
             if kind and not is_bayes(method):
                 continue  # one network is its own mean
             value, low, high = (100 * x for x in interval(history[name][index, seeds], test))
-            column = f"{cell.units}{place}{kind}"
+            column = f"{cell_name}{place}{kind}"
             told = paper if not place + kind else None
             lines.append(parts.row("1", title, column, value, low, high, told, 0.2, as_paper))
     errors = {ROUND_ERROR, paper or MIXTURE_PAPER.get(cell.units, ROUND_ERROR)}
     for error in sorted(errors, reverse=True):
-        column = f"{cell.units}, minutes to {error:g} % test error"
+        column = f"{cell_name}, minutes to {error:g} % test error"
         lines.append(parts.row("1", title, column, minutes_to(cell, error)))
     for name, values in calibration(cell, digits).items():
         value, low, high = spread(values)
-        lines.append(parts.row("1", title, f"{cell.units}, {name.upper()}", value, low, high))
+        lines.append(parts.row("1", title, f"{cell_name}, {name.upper()}", value, low, high))
     return lines
 
 
@@ -200,7 +202,7 @@ def main(config: Config) -> None:
         for name, units in cells:
             cell = train_cell(name, units, config, digits.data, directory)
             found = {
-                "rows": rows(cell, digits, config.preset == "paper"),
+                "rows": rows(cell, digits, is_as_paper(config)),
                 "hyper": {k: float(v) for k, v in cell.hyper.items()},
                 "train_draws": cell.train_draws,
                 "searched": cell.searched,

@@ -49,11 +49,11 @@ def row(
         high: of its 95 % interval.
         paper: the paper's value; None: the paper has none, and there is no verdict.
         within: how far above the paper's value is still met.
-        as_paper: whether this was the paper's protocol; a shorter run neither meets nor misses it.
+        as_paper: whether this was the paper's protocol; a shorter run has no verdict.
     """
     verdict = None
-    if paper is not None:
-        verdict = (MET if ours <= paper + within else MISSED) if as_paper else NOT_RUN
+    if paper is not None and as_paper:
+        verdict = MET if ours <= paper + within else MISSED
     told = {"table": table, "row": name, "column": column}
     numbers = {"ours": ours, "low": low, "high": high, "paper": paper}
     return told | numbers | {"verdict": verdict}

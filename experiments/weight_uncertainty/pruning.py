@@ -27,6 +27,7 @@ from experiments.weight_uncertainty.training import (
     Cell,
     Training,
     deciding,
+    is_as_paper,
     load,
     resolve,
     train_cell,
@@ -156,7 +157,8 @@ def main(config: Config) -> None:
                 paper = PAPER.get(level) if name.startswith("mixture") and units == 1200 else None
                 ours = (100 * x for x in interval(values, len(test.labels)))
                 column = f"{100 * level:g} % removed"
-                lines.append(parts.row("2", title, column, *ours, paper, WITHIN.get(level)))
+                told = paper, WITHIN.get(level), is_as_paper(config)
+                lines.append(parts.row("2", title, column, *ours, *told))
             arrays = {"removed": np.array(SWEEP), **found}
             extra = {}
             if is_bayes(row):

@@ -106,6 +106,12 @@ def resolve(config: Training) -> Preset:
     return preset._replace(**changed)
 
 
+def is_as_paper(config: Training) -> bool:
+    """Whether the trainings are the paper's protocol, and as long."""
+    paper = PRESETS["paper"]
+    return config.preset == "paper" and resolve(config).epochs >= paper.epochs
+
+
 def deciding(config: Training) -> dict[str, Any]:
     """What a folder's configuration holds; methods and widths may be added later."""
     preset = resolve(config)

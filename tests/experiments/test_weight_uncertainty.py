@@ -275,14 +275,14 @@ def test_a_short_run_learns_and_says_what_it_did(trained):
     assert set(found) == {f"classification-{name}-16" for name in names}
     assert found[f"classification-{names[2]}-16"]["searched"] == 0
     first = found["classification-mixture-16"]["rows"][0]
-    assert first["column"] == "16"
+    assert first["column"] == "16, 1 epochs"
     assert first["low"] < first["ours"] < first["high"]
     assert first["ours"] < 80  # chance is 90
     assert first["verdict"] is None  # the paper has no such width
     minutes = [
         each for each in found["classification-mixture-16"]["rows"] if "min" in each["column"]
     ]
-    assert [each["column"] for each in minutes] == ["16, minutes to 2 % test error"]
+    assert [each["column"] for each in minutes] == ["16, 1 epochs, minutes to 2 % test error"]
     assert minutes[0]["ours"] is None  # an epoch is not enough
     assert found["classification-mixture-16"]["searched"] == 4
     assert found["classification-mixture-16"]["hardware"]
@@ -326,5 +326,5 @@ def test_verdicts():
 
     assert (verdict(1.5), verdict(1.53), verdict(1.0)) == ("met", "missed", "met")
     short = parts.row("1", "r", "c", 5.0, paper=1.32, within=0.2, as_paper=False)
-    assert (short["ours"], short["verdict"]) == (5.0, "not run")
+    assert (short["ours"], short["paper"], short["verdict"]) == (5.0, 1.32, None)
     assert parts.not_run("1", "r", "c", 1.3)["verdict"] == "not run"
