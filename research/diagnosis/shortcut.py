@@ -19,7 +19,7 @@ from research.verdict import ABSENT, PRESENT, Effect, Verdict, is_above, mean_of
 TITLE = "It looks at a mark instead of the object"
 CELLS = 6  # a side; the corners are one cell each
 LEAST_DROP = 0.05  # of accuracy
-LEAST_OF_HIGHEST = 0.02  # the same, where no other part of the image matters more
+LEAST_RISE = 0.05  # of NLL, where no other part of the image matters more
 MOST_IMAGES = 200
 MOST_PIXELS = 200 * 64 * 64  # of all images together: each is asked about for every cell
 LEAST_IMAGES = 20
@@ -81,7 +81,9 @@ def judge(evidence: Evidence) -> Verdict:
     measure = f"accuracy lost without the {name} corner"
     test = "permutation importance of image regions, paired bootstrap"
     heat = np.array([[found[r, c][0].mean() for c in range(CELLS)] for r in range(CELLS)])
-    if not is_above(drop, LEAST_OF_HIGHEST if highest == where else LEAST_DROP):
+    dearest = max(found, key=lambda cell: found[cell][1].mean())
+    is_first = dearest == where and is_above(rise, LEAST_RISE) and is_above(drop, 0)
+    if not (is_above(drop, LEAST_DROP) or is_first):
         return Verdict(ABSENT, text, measure, drop, test, heat=heat)
     return Verdict(
         PRESENT,
