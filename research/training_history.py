@@ -11,7 +11,8 @@ import numpy as np
 ROUGH = 1.0  # climbs, times the whole range of the curve
 NOISE = 0.01  # climbs an epoch, times the level of the curve, that minibatches make by themselves
 JUMP = 2.0  # the first epoch's loss, times that of naming all classes evenly
-FALLING = 0.108  # the last quarter's fall over the first's
+FALLING = 0.13  # the last quarter's fall over the first's
+SMOOTH = 3  # epochs, of which the mean is taken before a fall is read off
 
 
 class Curve(NamedTuple):
@@ -43,10 +44,12 @@ def read_curve(history: tuple[dict, ...]) -> Curve | None:
         return Curve(np.inf, float(loss[0]), 0.0, False)
     rates = np.array([row.get("learning_rate", 1.0) or 0.0 for row in rows], np.float64)
     way = np.cumsum(rates if rates.sum() > 0 else np.ones(len(rows)))
-    begin, end = (loss[np.searchsorted(way, share * way[-1])] for share in (0.25, 0.75))
+    middle = np.pad(loss, SMOOTH // 2, mode="edge")
+    smooth = np.convolve(middle, np.full(SMOOTH, 1 / SMOOTH), mode="valid")
+    begin, end = (smooth[np.searchsorted(way, share * way[-1])] for share in (0.25, 0.75))
     rises = np.maximum(np.diff(loss), 0)
     is_noise = rises.mean() <= NOISE * np.abs(loss).mean()
     climbs = 0.0 if is_noise or not np.ptp(loss) else rises.sum() / np.ptp(loss)
-    first = loss[0] - begin
-    late = (end - loss[-1]) / first if first > 0 else 0.0
+    first = smooth[0] - begin
+    late = (end - smooth[-1]) / first if first > 0 else 0.0
     return Curve(float(climbs), float(loss[0]), float(late), True)
