@@ -52,6 +52,10 @@ def test_overfitting(data):
     assert found.effect.nll.low > 0
     assert found.effect.ece > 0
     assert "with labels drawn at random" in found.text
+    # Steps that were too long end there too: the loss curve tells them.
+    rough = evidence_of(data, say, history=ROUGH)
+    assert judge("overfitting", rough).state == ABSENT
+    assert judge("learning_rate", rough).state == PRESENT
 
 
 def test_judged_on_training_images(data):
@@ -64,6 +68,13 @@ def test_judged_on_training_images(data):
     seen = evidence_of(data, say, knows_training=False)
     assert named(seen)[0] == "judged_on_training_images"
     assert judge("judged_on_training_images", evidence_of(data, say)).state == ABSENT
+
+    def better_in_training(features):
+        surer = 12 if len(features) == len(data["train"][1]) else 4
+        return log_softmax(surer * np.eye(3)[of_length[len(features)]], axis=1)
+
+    gifted = evidence_of(data, better_in_training, knows_training=False)
+    assert judge("judged_on_training_images", gifted).state == ABSENT
 
 
 def test_too_few_images(data):
