@@ -272,6 +272,31 @@ def test_a_mark_in_a_corner_is_a_shortcut_and_one_in_the_middle_is_not():
     assert judge("shortcut", picture_evidence((6, 6))[0]).state == ABSENT
 
 
+def test_a_corner_that_costs_more_than_any_other_part_is_a_shortcut():
+    """Five parts tell the class; without one of them the others mostly carry the answer."""
+
+    def told_by_five(corner):
+        generator = np.random.default_rng(4)
+        labels = generator.integers(0, 2, 200)
+        images = generator.integers(0, 256, (200, 12, 12, 3)).astype(np.uint8)
+        parts = {(0, 0): corner, (4, 4): 2.0, (4, 6): 2.0, (6, 4): 2.0, (6, 6): 2.0}
+        for r, c in parts:
+            shade = 125 + 60 * (2 * labels - 1) + generator.normal(0, 45, 200)
+            images[:, r, c] = np.clip(shade, 0, 255)[:, None]
+
+        def ask(images):
+            z = sum(w * (images[:, r, c, 0] - 125.0) / 85 for (r, c), w in parts.items())
+            return log_softmax(np.stack([0 * z, z], axis=1), axis=1)
+
+        part = Part(ask(images), labels, None, images)
+        return Evidence(classes=("a", "b"), parts={"test": part}, ask=ask)
+
+    found = judge("shortcut", told_by_five(3.5))
+    assert found.state == PRESENT
+    assert found.number.low < 0.05 < found.effect.nll.low  # accuracy alone would not tell
+    assert judge("shortcut", told_by_five(1.0)).state == ABSENT
+
+
 def test_pixels_in_the_wrong_form():
     evidence, images, _ = picture_evidence((6, 6))
     asked = evidence.ask
