@@ -54,7 +54,7 @@ from research.predict import predictor
 from research.run_folder import open_run
 
 ROUND_ERROR = 2.0  # %, that every row reaches: to compare the time they take
-NUM_WEIGHTS = 100_000  # of a network's weights are drawn in Figure 3
+NUM_WEIGHTS = 20_000  # of a network's weights are drawn in Figure 3
 
 
 @dataclass(frozen=True)

@@ -250,7 +250,7 @@ def trained(tmp_path_factory, shared_data):
     short = {
         "epochs": 1,
         "search_epochs": 1,
-        "seeds": 2,
+        "seeds": 4,  # as many as settings of the mixture are searched: compiled once
         "data_dir": str(shared_data / "tensorflow_datasets"),
         "out": out,
     }
@@ -262,18 +262,17 @@ def trained(tmp_path_factory, shared_data):
         digits = training.load(training.Training(data_dir=short["data_dir"]))  # once is enough
         for module in (classification, pruning):
             patch.setattr(module, "load", lambda config: digits)
-        given = "mixture(initial_sigma=0.05,mixture_sigma_1=1.0)"
-        cells = classification.Config(methods=f"sgd,mixture,{given}", units=(16,), **short)
-        classification.main(cells)
-        pruning.main(pruning.Config(units=16, methods="mixture,sgd", **short))
+        methods = "sgd(learning_rate=0.001),mixture"
+        classification.main(classification.Config(methods=methods, units=(16,), **short))
+        pruning.main(pruning.Config(units=16, methods=methods, **short))
     return out
 
 
 def test_a_short_run_learns_and_says_what_it_did(trained):
     found = {part.name: part.found for part in parts.read(trained, "classification-")}
-    names = ("sgd", "mixture", "mixture-initial_sigma=0.05-mixture_sigma_1=1.0")
+    names = ("sgd-learning_rate=0.001", "mixture")
     assert set(found) == {f"classification-{name}-16" for name in names}
-    assert found[f"classification-{names[2]}-16"]["searched"] == 0
+    assert found["classification-sgd-learning_rate=0.001-16"]["searched"] == 0
     first = found["classification-mixture-16"]["rows"][0]
     assert first["column"] == "16, 1 epochs"
     assert first["low"] < first["ours"] < first["high"]
