@@ -68,8 +68,8 @@ def draw_curves(path: Path, drawn: list[Part]) -> None:
         low, high = errors.min(axis=1), errors.max(axis=1)
         axes.fill_between(epochs, low, high, color=style["color"], alpha=0.15)
     lowest = min(float(part.arrays["test_error"].min()) for part in drawn)
-    axes.set(xlabel="epochs", ylabel="test error, %", ylim=(80 * lowest, max(2.0, 400 * lowest)))
-    axes.legend(frameon=False, fontsize=8)
+    axes.set(xlabel="epochs", ylabel="test error, %", ylim=(80 * lowest, max(2.0, 250 * lowest)))
+    figure.legend(frameon=False, fontsize=8, loc="outside upper center", ncols=2)
     _save(figure, path)
 
 
@@ -86,7 +86,7 @@ def draw_densities(path: Path, drawn: list[Part]) -> None:
         density, _ = np.histogram(part.arrays["weights"], edges, density=True)
         axes.stairs(density, edges, **_style(part), label=f"{_label(part)}, {_units(part)} units")
     axes.set(xlabel="weight", ylabel="density", yscale="log")
-    axes.legend(frameon=False, fontsize=8)
+    figure.legend(frameon=False, fontsize=8, loc="outside upper center", ncols=2)
     _save(figure, path)
 
 

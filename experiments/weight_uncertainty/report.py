@@ -95,7 +95,8 @@ def with_missing(rows: list[dict]) -> list[dict]:
 
 def summary(rows: list[dict]) -> str:
     """One sentence: how many of the paper's cells were run, and met."""
-    verdicts = [each["verdict"] for each in rows if each["verdict"]]
+    own = [row for row in rows if "=" not in row["row"]]  # rows with given settings are ours
+    verdicts = [each["verdict"] for each in own if each["verdict"]]
     met, missed = verdicts.count(parts.MET), verdicts.count(parts.MISSED)
     return (
         f"Of the {len(verdicts)} numbers of the paper, {met + missed} were run here by its "
