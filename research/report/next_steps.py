@@ -46,11 +46,13 @@ def _as_it_is(result: dict) -> dict:
 
 def _cost(method: dict) -> str:
     """What a method takes, and whether it was kept; empty for what was given from elsewhere."""
-    if method["training_seconds"] is None:
+    if method["milliseconds_per_image"] is None:
         return ""
+    took = method["training_seconds"]
+    training = "" if took is None else f"took {words.duration(took)} to train, "
     return (
-        f" It took {words.duration(method['training_seconds'])} to train, takes "
-        f"{method['milliseconds_per_image']:.3g} ms an image, and is kept for experiments.predict."
+        f" It {training}takes {method['milliseconds_per_image']:.3g} ms an image, and is kept for "
+        "experiments.predict."
     )
 
 
