@@ -148,6 +148,8 @@ class TestEveryMethod:
         np.testing.assert_allclose(batches, log_probs, atol=1e-4)
 
     def test_resumes_to_the_bit(self, name, tmp_path):
+        if name.startswith("temperature(") and name != "temperature(point)":
+            pytest.skip("its state is that of the method inside, which is tested, and a fit")
         trained = _trained(name)
         checkpoints = checkpoint.open_checkpoints(tmp_path)
         checkpoint.save(checkpoints, STEPS // 2, trained.halfway)
