@@ -24,10 +24,14 @@ class Curve(NamedTuple):
     is_finite: bool
 
 
+def has_jumped(curve: Curve, classes: int) -> bool:
+    """Whether the first steps threw it far off, or it went away: no noise does that."""
+    return not curve.is_finite or bool(curve.start > JUMP * np.log(classes))
+
+
 def is_too_fast(curve: Curve, classes: int) -> bool:
-    """Whether the steps were too long: it went away, up and down, or began by jumping far off."""
-    jumped = curve.start > JUMP * np.log(classes)
-    return not curve.is_finite or curve.climbs > ROUGH or bool(jumped)
+    """Whether the steps were too long: it jumped, or went up and down."""
+    return has_jumped(curve, classes) or curve.climbs > ROUGH
 
 
 def read_curve(history: tuple[dict, ...]) -> Curve | None:

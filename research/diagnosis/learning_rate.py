@@ -1,14 +1,14 @@
 """A learning rate that is too high or too low: it has not learnt what its features hold.
 
-A loss curve that is rough, diverged, or begun with a jump: too high. Otherwise a head trained with
-care on the same features has a far lower NLL on the training images, and the curve tells the rest:
-still falling, too low; flat, it is the size of the network and not the rate (`capacity.py`). Either
-way that head has to be better on new images too.
+A loss curve that began with a jump or went away: too high. Otherwise a head trained with care on
+the same features has a far lower NLL on the training images, and the curve tells which it is:
+rough, too high; still falling, too low; flat, it is the size of the network and not the rate
+(`capacity.py`). Either way that head has to be better on new images too.
 """
 
 from research import words
 from research.evidence import Evidence
-from research.training_history import FALLING, is_too_fast, read_curve
+from research.training_history import FALLING, has_jumped, is_too_fast, read_curve
 from research.verdict import (
     ABSENT,
     LEAST_EFFECT,
@@ -39,9 +39,11 @@ def judge(evidence: Evidence) -> Verdict:
         f"careful head reaches {words.number(refits.healthy.nll('train', labels).mean())}."
     )
     curve = read_curve(evidence.history)
-    # Steps that are too long can still get every training image right, by enormous margins.
     is_fast = curve is not None and is_too_fast(curve, len(evidence.classes))
-    if not (is_fast or is_above(gap, LEAST_GAP)):
+    # Steps that are too long leave a few images of enormous NLL: the mean's interval is wide then.
+    is_apart = is_above(gap, LEAST_GAP) or (is_fast and (gap.value or 0.0) > LEAST_GAP)
+    # They may even get every training image right, by enormous margins; then the jump tells.
+    if not (is_apart or (curve is not None and has_jumped(curve, len(evidence.classes)))):
         return Verdict(ABSENT, text, MEASURE, gap, TEST)
     if curve is None:
         needs = " It has not learnt all it could; the history of its training would tell why."

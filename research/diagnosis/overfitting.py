@@ -3,14 +3,14 @@
 Its NLL on training images lies below that on new ones, and a head on the same features with early
 stopping and weight decay has a lower NLL on the new ones: the accuracy may be the same (Guo et al.
 2017, section 3, who call it NLL overfitting). The history, where there is one, shows the turn.
-Where its loss went up and down instead, the learning rate is to blame (`learning_rate.py`).
+Where its loss began with a jump, the learning rate is to blame (`learning_rate.py`).
 """
 
 import numpy as np
 
 from research import words
 from research.evidence import Evidence
-from research.training_history import is_too_fast, read_curve
+from research.training_history import has_jumped, read_curve
 from research.verdict import (
     ABSENT,
     LEAST_EFFECT,
@@ -71,7 +71,7 @@ def judge(evidence: Evidence) -> Verdict:
     if not is_there:
         return Verdict(ABSENT, f"{text}; a tamer head does no better.", measure, gap, TEST)
     curve = read_curve(evidence.history)
-    if curve is not None and is_too_fast(curve, len(evidence.classes)):
+    if curve is not None and has_jumped(curve, len(evidence.classes)):
         return Verdict(ABSENT, f"{text}, because its steps were too long.", measure, gap, TEST)
     return Verdict(
         PRESENT,
