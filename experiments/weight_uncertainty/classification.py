@@ -15,7 +15,6 @@ The same command goes on where it stopped; other methods and widths in the same 
 what is missing.
 """
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +31,7 @@ from experiments.weight_uncertainty.methods import (
     label,
     mean_network,
     row_of,
+    split,
     with_fixed,
 )
 from experiments.weight_uncertainty.mnist import Digits
@@ -167,11 +167,6 @@ def weights(cell: Cell) -> np.ndarray:
         drawn = row.build(hyper, cell.size).draw(jax.random.key(0), state, 0)
     flat = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(drawn)])
     return np.random.default_rng(0).choice(flat, min(NUM_WEIGHTS, flat.size), replace=False)
-
-
-def split(text: str) -> list[str]:
-    """The names in a line, separated by commas outside brackets."""
-    return [name.strip() for name in re.split(r",(?![^(]*\))", text)]
 
 
 def get_cells(config: Config) -> list[tuple[str, int]]:

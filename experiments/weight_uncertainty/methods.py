@@ -9,6 +9,7 @@ A row is named as in `mixture`, or with hyper-parameters that are then not searc
 
 import ast
 import itertools
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -181,6 +182,11 @@ def row_of(name: str) -> Row:
         grid=searched(row.grid),
         few=searched(row.few),
     )
+
+
+def split(text: str) -> list[str]:
+    """The names in a line, separated by commas outside brackets."""
+    return [name.strip() for name in re.split(r",(?![^(]*\))", text)]
 
 
 def label(name: str) -> str:

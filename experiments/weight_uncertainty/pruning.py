@@ -20,9 +20,9 @@ import numpy as np
 
 from experiments import cli
 from experiments.weight_uncertainty import mnist, parts
-from experiments.weight_uncertainty.classification import interval, split
+from experiments.weight_uncertainty.classification import interval
 from experiments.weight_uncertainty.figures import draw_pruning, draw_ratios
-from experiments.weight_uncertainty.methods import is_bayes, label, mean_network, row_of
+from experiments.weight_uncertainty.methods import is_bayes, label, mean_network, row_of, split
 from experiments.weight_uncertainty.training import (
     Cell,
     Training,

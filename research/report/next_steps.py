@@ -45,13 +45,14 @@ def _as_it_is(result: dict) -> dict:
 
 
 def _cost(method: dict) -> str:
-    """What a method takes, and whether it was kept; empty for what was given from elsewhere."""
+    """What a method takes, and that what was trained was kept; empty for given predictions."""
     if method["milliseconds_per_image"] is None:
         return ""
-    took = method["training_seconds"]
-    training = "" if took is None else f"took {words.duration(took)} to train, "
+    took, each = method["training_seconds"], f"{method['milliseconds_per_image']:.3g} ms an image"
+    if took is None:  # of a model that runs as a black box nothing can be kept
+        return f" It takes {each}."
     return (
-        f" It {training}takes {method['milliseconds_per_image']:.3g} ms an image, and is kept for "
+        f" It took {words.duration(took)} to train, takes {each}, and is kept for "
         "experiments.predict."
     )
 
