@@ -14,12 +14,21 @@ from tqdm import tqdm
 from research import words
 from research.evidence import Evidence
 from research.metrics.predictive import scores
-from research.verdict import ABSENT, PRESENT, Effect, Verdict, is_above, mean_of, unknown
+from research.verdict import (
+    ABSENT,
+    LEAST_EFFECT,
+    PRESENT,
+    Effect,
+    Verdict,
+    is_above,
+    mean_of,
+    unknown,
+)
 
 TITLE = "It looks at a mark instead of the object"
 CELLS = 6  # a side; the corners are one cell each
 LEAST_DROP = 0.05  # of accuracy
-LEAST_RISE = 0.05  # of NLL, where no other part of the image matters more
+LEAST_RATIO = 2.0  # of the rise of the NLL without it to that without any other part
 MOST_IMAGES = 200
 MOST_PIXELS = 200 * 64 * 64  # of all images together: each is asked about for every cell
 LEAST_IMAGES = 20
@@ -68,7 +77,7 @@ def judge(evidence: Evidence) -> Verdict:
     found = importance(evidence.ask, images, labels, evidence.seed)
     last = CELLS - 1
     corners = {(r, c): found[r, c] for r in (0, last) for c in (0, last)}
-    where = max(corners, key=lambda cell: corners[cell][0].mean())
+    where = max(corners, key=lambda cell: corners[cell][1].mean())
     drop, rise = (mean_of(each, evidence.seed) for each in corners[where])
     name = f"{'upper' if where[0] == 0 else 'lower'} {'left' if where[1] == 0 else 'right'}"
     highest = max(found, key=lambda cell: found[cell][0].mean())
@@ -81,9 +90,9 @@ def judge(evidence: Evidence) -> Verdict:
     measure = f"accuracy lost without the {name} corner"
     test = "permutation importance of image regions, paired bootstrap"
     heat = np.array([[found[r, c][0].mean() for c in range(CELLS)] for r in range(CELLS)])
-    dearest = max(found, key=lambda cell: found[cell][1].mean())
-    is_first = dearest == where and is_above(rise, LEAST_RISE) and is_above(drop, 0)
-    if not (is_above(drop, LEAST_DROP) or is_first):
+    elsewhere = max(found[cell][1].mean() for cell in found if cell != where)
+    is_dearest = rise.value > LEAST_RATIO * elsewhere and is_above(rise, LEAST_EFFECT)
+    if not (is_above(drop, LEAST_DROP) or is_dearest):
         return Verdict(ABSENT, text, measure, drop, test, heat=heat)
     return Verdict(
         PRESENT,

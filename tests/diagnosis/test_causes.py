@@ -62,6 +62,28 @@ def test_overfitting(data):
     assert judge("learning_rate", rough).state == ABSENT
 
 
+def test_overfitting_where_no_tamer_head_is_as_good(data, monkeypatch):
+    """A head may see less than the network did; the network's own answers cooled are as right."""
+    train, generator = data["train"][1], np.random.default_rng(1)
+
+    def say(features):
+        answers = true_log_probs(features)
+        if len(features) == len(train):
+            answers = answers + 4 * np.eye(3)[train]
+        return log_softmax(4 * answers, axis=1)
+
+    blurred = evidence_of(data, say)
+    for split, part in blurred.parts.items():
+        noise = generator.normal(scale=3, size=part.features.shape).astype(np.float32)
+        blurred = with_part(blurred, split, features=part.features + noise)
+    found = judge("overfitting", blurred)
+    assert found.state == PRESENT
+    assert found.effect.nll.low > 0.1
+    assert "times as large as the validation images bear out" in found.text
+    monkeypatch.setattr(load("overfitting"), "LEAST_TEMPERATURE", np.inf)
+    assert judge("overfitting", blurred).state == ABSENT
+
+
 def test_judged_on_training_images(data):
     """Only where nobody knows what it was trained on can it have seen the test images."""
     of_length = {len(x): labels for x, labels in data.values()}
