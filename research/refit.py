@@ -260,12 +260,24 @@ class Refits:
         head = train_head(asked, (x, shuffled), valid, self.classes, self.seed, unbridled)
         return float(np.mean(head.last["train"].argmax(axis=1) == shuffled))
 
-    @cached_property
-    def out_of_fold(self) -> np.ndarray:
-        """What heads that have not seen a training example say of it: log_probs [N, K]."""
+    def say_out_of_fold(self, removed: np.ndarray | None = None) -> np.ndarray:
+        """What heads that have not seen a training example say of it.
+
+        Args:
+            removed: [N] bool, examples that none of them may see; default: none.
+
+        Returns:
+            log_probs [N, K].
+        """
+        kept = np.ones(len(self.kept)) if removed is None else 1.0 - removed
         fold = np.random.default_rng(self.seed + 1).permutation(len(self.kept)) % FOLDS
         said = np.zeros((len(self.kept), self.classes))
         for number in range(FOLDS):
-            refit = self.fit(weights=(fold != number).astype(float))
+            refit = self.fit(weights=(fold != number) * kept)
             said[fold == number] = refit.log_probs["train"][self.kept][fold == number]
         return said
+
+    @cached_property
+    def out_of_fold(self) -> np.ndarray:
+        """`say_out_of_fold` with all examples: log_probs [N, K]."""
+        return self.say_out_of_fold()

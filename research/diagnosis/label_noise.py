@@ -1,31 +1,54 @@
 """Wrong labels: nobody can be right about those, and whoever learns them is wrong with zeal.
 
 Heads that have not seen an image say what it is (confident learning; Northcutt, Jiang & Chuang
-2021). Where images are merely hard, the answers that those heads are surest of are right; where
-labels are wrong, even the surest answers disagree with them, and more often than the heads admit:
-wrong labels strike sure and unsure images alike. So the error rate among the surest fifth estimates
-the share of wrong labels. A label is suspect where the head gives another class at least the
-probability that it gives that class on average where it is the label.
+2021). Where images are merely hard, a temperature makes those answers fit the labels. Where some
+labels are drawn at random it cannot: sure and unsure answers are contradicted alike. So the share
+of random labels is a parameter beside the temperature (the symmetric noise of Mnih & Hinton 2012),
+and its likelihood says how many they are, or that nobody can tell. Mistakes that follow a rule,
+one class for another, heads learn as well; heads that were fed no suspect label do not. A label is
+suspect where the head gives another class at least the probability that it gives that class on
+average where it is the label.
 """
 
 import numpy as np
 from scipy.special import log_softmax
+from scipy.stats import chi2
 
 from research import words
 from research.evidence import Evidence
 from research.methods.temperature import fit_temperature
-from research.metrics.intervals import proportion
+from research.metrics.intervals import Estimate
 from research.verdict import ABSENT, PRESENT, Effect, Verdict, mean_of, unknown
 
 TITLE = "Some labels are wrong"
 REMEDIES = ("point(weight_decay=0.1)", "point(label_smoothing=0.1)")
-SUREST = 0.2
-LEAST_SHARE = 0.03
-MOST_SHARE = 0.4  # above, images that cannot be told apart look the same
-LEAST_RATIO = 0.35  # of the error rate among all
-MORE_THAN_ADMITTED = 1.2  # errors among the surest tenth, times what the heads themselves expect
+LEAST_SHARE = 0.03  # of wrong labels: the interval lies above it
+LEAST_RULED_SHARE = 0.1  # likewise, of mistakes that follow a rule
+OPEN_SHARE = 0.2  # an interval from less than that to more than this tells nothing
 LEAST_IMAGES = 300
 MOST_SUSPECTS = 12
+RANDOM_SHARES = np.linspace(0.0, 0.98, 99)
+LOG_TEMPERATURES = np.linspace(-3.0, 3.0, 61)
+
+
+def wrong_share(log_probs: np.ndarray, labels: np.ndarray) -> Estimate:
+    """The share of labels that are wrong at random, and its profile-likelihood interval.
+
+    p(label) = (1 - e) softmax(log_probs / T)[label] + e / K, and e (K - 1) / K of them are wrong.
+
+    Args:
+        log_probs: [N, K] of heads that have not seen the examples.
+        labels: [N].
+    """
+    n, k = log_probs.shape
+    cooled = (log_softmax(log_probs / np.exp(u), axis=1) for u in LOG_TEMPERATURES)
+    right = np.exp(np.stack([each[np.arange(n), labels] for each in cooled]))  # [temperatures, N]
+    right = np.maximum(right, np.finfo(float).tiny)
+    best = [np.log((1 - e) * right + e / k).sum(axis=1).max() for e in RANDOM_SHARES]
+    wrong = RANDOM_SHARES * (k - 1) / k
+    likely = wrong[np.array(best) >= max(best) - chi2.ppf(0.95, df=1) / 2]
+    at_best = wrong[int(np.argmax(best))]
+    return Estimate(float(at_best), float(likely[0]), float(likely[-1]), "profile likelihood")
 
 
 def suspects(log_probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -45,35 +68,32 @@ def suspects(log_probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def judge(evidence: Evidence) -> Verdict:
-    """Whether even the surest answers of heads that have not seen an image are often wrong."""
+    """Whether labels contradict heads that have not seen the image, however sure those are."""
     if (refits := evidence.refits) is None:
         return unknown("Needs the training images beside the test images.")
     labels, said = refits.train_labels, refits.out_of_fold
     if len(labels) < LEAST_IMAGES:
         return unknown(f"Needs {LEAST_IMAGES} training images at least.")
-    # What the heads admit is only worth something where they are calibrated.
+    share, least = wrong_share(said, labels), LEAST_SHARE
     said = log_softmax(said / fit_temperature(said[None], labels).temperature, axis=1)
-    predicted, confidence = said.argmax(axis=1), said.max(axis=1)
-    wrong = predicted != labels
-    surest = np.argsort(-confidence, kind="stable")[: max(20, int(SUREST * len(labels)))]
-    floor = proportion(float(wrong[surest].mean()), len(surest))
     is_suspect = suspects(said, labels)
-    measure = "share of wrong labels, estimated from the surest fifth of the answers"
-    test = "out-of-fold heads; Wilson interval"
+    if share.high < LEAST_SHARE and np.mean(is_suspect) > LEAST_RULED_SHARE:
+        share, least = wrong_share(refits.say_out_of_fold(is_suspect), labels), LEAST_RULED_SHARE
+    contradicted = words.percent(float(np.mean(said.argmax(axis=1) != labels)))
+    measure = "share of labels that are wrong at random"
+    test = "likelihood of what heads say that have not seen the image"
     text = (
-        f"Heads that have not seen an image contradict {words.percent(floor.value)} of the labels "
-        f"where they are surest, and {words.percent(wrong.mean())} of all."
+        f"Heads that have not seen an image contradict {contradicted} of the labels. Going by how "
+        f"sure they are of it, {words.percent(share.low)} to {words.percent(share.high)} of all "
+        "labels are wrong."
     )
-    explains = floor.value >= LEAST_RATIO * wrong.mean()  # else: hard images, not wrong labels
-    if floor.low < LEAST_SHARE or not explains:
-        return Verdict(ABSENT, text, measure, floor, test)
-    top = surest[: max(20, len(surest) // 2)]
-    admits = float(np.mean(-np.expm1(confidence[top])))
-    if floor.value > MOST_SHARE or wrong[top].mean() < MORE_THAN_ADMITTED * admits:
+    if share.low < least and share.high > OPEN_SHARE:
         return unknown(
             text + " Wrong labels and images that cannot be told apart look the same here; look at "
             "some by eye."
         )
+    if share.low < least:
+        return Verdict(ABSENT, text, measure, share, test)
     cleaned = refits.fit(weights=(~is_suspect).astype(float))
     test_labels = evidence.parts["test"].labels
     is_wrong = suspects(cleaned.log_probs["test"], test_labels)
@@ -87,7 +107,7 @@ def judge(evidence: Evidence) -> Verdict:
         PRESENT,
         text,
         measure,
-        floor,
+        share,
         test,
         Effect(mean_of(cost, evidence.seed), None),
         f"Look at the {words.count(int(is_suspect.sum()))} suspect labels, correct them, and train "

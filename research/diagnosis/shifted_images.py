@@ -24,6 +24,7 @@ from research.verdict import (
 TITLE = "The new images are of another kind"
 REMEDIES = ("laplace", "sngp", "ensemble(point,num_members=5)")
 LEAST_AUROC = 0.6
+OBVIOUS_AUROC = 0.9  # no image is like those before: few of them need not prove what it costs
 LEAST_IMAGES = 20
 MOST_IMAGES = 1_000  # of each split
 COMPONENTS = 32
@@ -52,7 +53,9 @@ def judge(evidence: Evidence) -> Verdict:
         f"{words.number(apart.value)} (0.5: not at all). NLL {words.number(judged.nll.mean())} on "
         f"them, {words.number(valid.nll.mean())} on the validation images."
     )
-    if not (is_above(apart, LEAST_AUROC) and is_above(change, LEAST_EFFECT)):
+    costs = is_above(apart, LEAST_AUROC) and is_above(change, LEAST_EFFECT)
+    seems_to = is_above(apart, OBVIOUS_AUROC) and (change.value or 0) > LEAST_EFFECT
+    if not (costs or seems_to):
         return Verdict(ABSENT, text, measure, apart, test)
     return Verdict(
         PRESENT,

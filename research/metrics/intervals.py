@@ -28,7 +28,7 @@ class Estimate(NamedTuple):
     value: float | None
     low: float | None
     high: float | None
-    interval: str  # where it comes from: one of the five names below
+    interval: str  # where it comes from, such as one of the names below
 
 
 WILSON = "Wilson"
