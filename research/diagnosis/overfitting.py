@@ -61,6 +61,22 @@ def _cooled(evidence: Evidence) -> tuple[dict, Effect]:
     return cool.fitted, effect_between(test.log_probs, said, test.labels, evidence.seed)
 
 
+def _scale(evidence: Evidence, fitted: dict) -> str:
+    """How far apart its logits are, and how far they should be, in words."""
+    smallest = np.log(np.finfo(float).tiny)  # of what was rounded to a probability of 0
+    by_split = (np.maximum(evidence.parts[s].log_probs, smallest) for s in ("train", "test"))
+    best = (np.sort(log_probs, axis=1)[:, -2:] for log_probs in by_split)
+    train, test = (words.number(float(np.median(each[:, 1] - each[:, 0]))) for each in best)
+    margins = f" The logits of its two best classes lie {train} apart on those, {test} on new ones"
+    if fitted["separable"]:
+        return f"{margins}."
+    bound = "" if fitted["high"] is None else f", {words.number(fitted['high'])} at most"
+    return (
+        f"{margins}; the validation images ask for a temperature of "
+        f"{words.number(fitted['temperature'])} ({words.number(fitted['low'])} at least{bound})."
+    )
+
+
 def judge(evidence: Evidence) -> Verdict:
     """Whether the same features, fitted less closely, give better answers on new images."""
     if (refits := evidence.refits) is None or not evidence.knows_training:
@@ -84,21 +100,16 @@ def judge(evidence: Evidence) -> Verdict:
         f"NLL {words.number(train.nll.mean())} on the images it learnt from, "
         f"{words.number(test.nll.mean())} on new ones"
     )
+    scale = _scale(evidence, fitted)
     if not (fits_closer and is_above(gap, LEAST_EFFECT) and (is_tamer_better or is_blown_up)):
-        return Verdict(ABSENT, f"{text}; a tamer head does no better.", measure, gap, TEST)
+        return Verdict(ABSENT, f"{text}; a tamer head does no better.{scale}", measure, gap, TEST)
     curve = read_curve(evidence.history)
     if curve is not None and has_jumped(curve, len(evidence.classes)):
         return Verdict(ABSENT, f"{text}, because its steps were too long.", measure, gap, TEST)
-    blown_up = (
-        f" Its logits are {words.number(fitted['temperature'])} times as large as the validation "
-        f"images bear out ({words.number(fitted['low'])} at least)."
-        if is_blown_up
-        else ""
-    )
     return Verdict(
         PRESENT,
         f"{text}; a head on the same features that was stopped in time has "
-        f"{words.number(healthy.nll('test', labels).mean())}.{blown_up}{_turn(evidence.history)} "
+        f"{words.number(healthy.nll('test', labels).mean())}.{scale}{_turn(evidence.history)} "
         f"A head learns {words.percent(refits.learns_by_heart)} of these images even with labels "
         "drawn at random.",
         measure,

@@ -1,7 +1,7 @@
 """What it sees of the images does not tell the classes apart.
 
 A head trained with care on the same features against always naming the most frequent class; and
-the share of features that are the same for every image.
+the share of features, and of pixels, that are the same for every image.
 """
 
 import numpy as np
@@ -13,6 +13,16 @@ from research.verdict import ABSENT, PRESENT, Verdict, effect_between, unknown
 
 TITLE = "What it sees says nothing of the class"
 LEAST_IMAGES = 50
+LOOKED_AT = 200  # images whose pixels are compared
+
+
+def _dead_pixels(evidence: Evidence) -> str:
+    """The share of pixels that never change, in words; empty without images."""
+    if (images := evidence.parts["train"].images) is None:
+        return ""
+    some = np.asarray(images[np.arange(min(LOOKED_AT, len(evidence.parts["train"].labels)))])
+    share = float(np.mean((some == some[:1]).all(axis=(0, 3))))
+    return f", and {words.percent(share)} of the pixels,"
 
 
 def judge(evidence: Evidence) -> Verdict:
@@ -30,7 +40,8 @@ def judge(evidence: Evidence) -> Verdict:
     text = (
         f"A careful head on the same features is right {words.percent(accuracy.value)} of the "
         f"time; always naming the most frequent class, {words.percent(frequent)}. "
-        f"{words.percent(dead)} of the features are the same for every image."
+        f"{words.percent(dead)} of the features{_dead_pixels(evidence)} are the same for every "
+        "image."
     )
     measure, test = "accuracy of a careful head on the same features", "Wilson interval"
     if accuracy.low > frequent or accuracy.value > frequent + 0.1:

@@ -2,7 +2,8 @@
 
 Permutation importance (Breiman 2001) of regions: the region of each test image is swapped for that
 of another one, so that it looks as before and tells nothing. A corner holds little of most objects;
-a classifier that goes wrong without its corners has learnt something else than the object.
+a classifier that goes wrong without its corners has learnt something else than the object. The
+whole border, the colour and each channel are taken away likewise and told; they need be no fault.
 """
 
 import itertools
@@ -29,6 +30,8 @@ TITLE = "It looks at a mark instead of the object"
 CELLS = 6  # a side; the corners are one cell each
 LEAST_DROP = 0.05  # of accuracy
 LEAST_RATIO = 2.0  # of the rise of the NLL without it to that without any other part
+BORDER = 8  # the part of a side that the border is wide
+GREY = np.array([0.299, 0.587, 0.114])  # luma of ITU-R BT.601
 MOST_IMAGES = 200
 MOST_PIXELS = 200 * 64 * 64  # of all images together: each is asked about for every cell
 LEAST_IMAGES = 20
@@ -63,6 +66,42 @@ def importance(
     return found
 
 
+def without(images: np.ndarray, others: np.ndarray) -> dict[str, np.ndarray]:
+    """The images with their border, colour or a channel taken away.
+
+    Args:
+        images: [N, H, W, 3] uint8.
+        others: likewise, what is put in instead.
+
+    Returns:
+        By what was done, in words: [N, H, W, 3] uint8. Grey images have no colour to lose.
+    """
+    rows, columns = (max(1, side // BORDER) for side in images.shape[1:3])
+    inside = slice(rows, -rows), slice(columns, -columns)
+    framed = others.copy()
+    framed[:, *inside] = images[:, *inside]
+    changed = {"with the border of another image": framed}
+    if not (images == images[..., :1]).all():
+        grey = np.rint(images @ GREY).astype(np.uint8)
+        changed["without colour"] = np.repeat(grey[..., None], 3, axis=-1)
+        for channel, name in enumerate(("red", "green", "blue")):
+            swapped = images.copy()
+            swapped[..., channel] = others[..., channel]
+            changed[f"with the {name} of another image"] = swapped
+    return changed
+
+
+def _told(ask: Callable, images: np.ndarray, labels: np.ndarray, seed: int) -> str:
+    """Accuracy and confidence with each of them taken away, in words."""
+    others = images[np.random.default_rng(seed).permutation(len(images))]
+    told = []
+    for name, each in {"as they are": images, **without(images, others)}.items():
+        said = scores(ask(each)[None], labels)
+        right, sure = (words.percent(float(x.mean())) for x in (said.correct, said.confidence))
+        told.append(f"{name} {right} ({sure})")
+    return f" Right, and in brackets how sure: {'; '.join(told)}."
+
+
 def judge(evidence: Evidence) -> Verdict:
     """Whether a corner of the image decides."""
     part = evidence.parts["test"]
@@ -86,6 +125,7 @@ def judge(evidence: Evidence) -> Verdict:
         f"{words.percent(abs(drop.value))} {'less' if drop.value >= 0 else 'more'} often. "
         f"No part matters more than row {highest[0] + 1}, column {highest[1] + 1} of a "
         f"{CELLS} by {CELLS} grid ({words.percent(abs(found[highest][0].mean()))})."
+        + _told(evidence.ask, images, labels, evidence.seed)
     )
     measure = f"accuracy lost without the {name} corner"
     test = "permutation importance of image regions, paired bootstrap"

@@ -1,5 +1,7 @@
 """Each cause is found where it was planted, and not where all is well."""
 
+import re
+
 import numpy as np
 import pytest
 from scipy.special import log_softmax
@@ -79,7 +81,7 @@ def test_overfitting_where_no_tamer_head_is_as_good(data, monkeypatch):
     found = judge("overfitting", blurred)
     assert found.state == PRESENT
     assert found.effect.nll.low > 0.1
-    assert "times as large as the validation images bear out" in found.text
+    assert "ask for a temperature of 4" in found.text
     monkeypatch.setattr(load("overfitting"), "LEAST_TEMPERATURE", np.inf)
     assert judge("overfitting", blurred).state == ABSENT
 
@@ -305,6 +307,26 @@ def test_a_mark_in_a_corner_is_a_shortcut_and_one_in_the_middle_is_not():
     assert found.heat.argmax() == 5
     assert np.count_nonzero(found.heat) == 1
     assert judge("shortcut", picture_evidence((6, 6))[0]).state == ABSENT
+
+
+def test_border_colour_and_channels_are_taken_away_and_told():
+    evidence, images, _ = picture_evidence((0, 11))  # read off its red
+    told = judge("shortcut", evidence).text.split("in brackets how sure: ")[1].rstrip(".")
+    shares = re.findall(r"([a-z][a-z ]+) ([\d.]+) % \(", told)
+    right = {name: float(share) for name, share in shares}
+    assert right["as they are"] == 100
+    assert right["with the border of another image"] < 70
+    assert right["with the red of another image"] == right["with the border of another image"]
+    assert (
+        right["with the green of another image"] == right["with the blue of another image"] == 100
+    )
+    changed = load("shortcut").without(images, images[::-1])
+    framed = changed["with the border of another image"]
+    np.testing.assert_array_equal(framed[:, 1:-1, 1:-1], images[:, 1:-1, 1:-1])
+    np.testing.assert_array_equal(framed[:, 0], images[::-1, 0])
+    assert (changed["without colour"] == changed["without colour"][..., :1]).all()
+    grey = np.repeat(images[..., :1], 3, axis=-1)
+    assert list(load("shortcut").without(grey, grey)) == ["with the border of another image"]
 
 
 def test_a_corner_that_costs_more_than_any_other_part_is_a_shortcut():
