@@ -1,5 +1,7 @@
 """The paper's figures, drawn from the parts of a run."""
 
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import matplotlib
@@ -19,6 +21,7 @@ COLOURS = {
     "local": "#2c8c5a",
     "flipout": "#8a4fa0",
 }
+LINES = ("-", "--", ":", "-.")
 
 
 def _save(figure: Figure, path: Path) -> None:
@@ -36,11 +39,13 @@ def _units(part: Part) -> int:
     return int(part.name.rsplit("-", 1)[1])
 
 
-def _style(part: Part) -> dict[str, str]:
-    """A row's colour; what its hyper-parameters were given for is dashed."""
-    method, *given = part.name.split("-")[1:]
-    is_given = any("=" in each for each in given)
-    return {"color": COLOURS[method], "linestyle": "--" if is_given else "-"}
+def _styled(drawn: list[Part]) -> Iterator[tuple[Part, dict[str, str]]]:
+    """Each row with a colour of its method, and a line of its own among those of that method."""
+    seen = Counter()
+    for part in drawn:
+        method = part.name.split("-")[1]
+        yield part, {"color": COLOURS[method], "linestyle": LINES[seen[method] % len(LINES)]}
+        seen[method] += 1
 
 
 def _label(part: Part) -> str:
@@ -60,9 +65,8 @@ def draw_curves(path: Path, drawn: list[Part]) -> None:
         drawn: cells of Table 1.
     """
     figure, axes = _new()
-    for part in _widest(drawn):
-        errors = 100 * part.arrays["test_error"]  # [looks, seeds]
-        epochs, style = part.arrays["epochs"], _style(part)
+    for part, style in _styled(_widest(drawn)):
+        epochs, errors = part.arrays["epochs"], 100 * part.arrays["test_error"]  # [looks, seeds]
         told = f"{_label(part)}, {_units(part)} units"
         axes.plot(epochs, errors.mean(axis=1), **style, label=told)
         low, high = errors.min(axis=1), errors.max(axis=1)
@@ -82,9 +86,9 @@ def draw_densities(path: Path, drawn: list[Part]) -> None:
     """
     figure, axes = _new()
     edges = np.linspace(-0.2, 0.2, 121)
-    for part in _widest(drawn):
+    for part, style in _styled(_widest(drawn)):
         density, _ = np.histogram(part.arrays["weights"], edges, density=True)
-        axes.stairs(density, edges, **_style(part), label=f"{_label(part)}, {_units(part)} units")
+        axes.stairs(density, edges, **style, label=f"{_label(part)}, {_units(part)} units")
     axes.set(xlabel="weight", ylabel="density", yscale="log")
     figure.legend(frameon=False, fontsize=8, loc="outside upper center", ncols=2)
     _save(figure, path)
@@ -98,10 +102,10 @@ def draw_pruning(path: Path, drawn: list[Part]) -> None:
         drawn: the parts of `pruning`.
     """
     figure, axes = _new()
-    for part in drawn:
+    for part, style in _styled(drawn):
         removed, errors = 100 * part.arrays["removed"], 100 * part.arrays["error"].mean(axis=1)
         label = part.name.split("-", 1)[1].replace("-", ", ")
-        axes.plot(removed, errors, marker="o", ms=3, **_style(part), label=label)
+        axes.plot(removed, errors, marker="o", ms=3, **style, label=label)
     lowest = min(float(part.arrays["error"].min()) for part in drawn)
     axes.set(xlabel="weights removed, %", ylabel="test error, %", yscale="log")
     axes.set_ylim(80 * lowest, 100)
