@@ -3,8 +3,9 @@
     launch/run.sh experiments.table runs/digits runs/fashion
     launch/run.sh experiments.table experiments/results/benchmark
 
-Runs of `diagnose` share one table; those of `benchmark`, `exam`, `fidelity` and `speed` have one
-each, shorter than what the command itself prints. The tables of the README are made with it.
+Runs of `diagnose` share one table; those of `benchmark`, `exam`, `fidelity`, `speed`, `tune` and
+the causes have one each, shorter than what the command itself prints. The tables of the README are
+made with it.
 """
 
 import json
@@ -17,7 +18,7 @@ import numpy as np
 import tyro
 from scipy.stats import t
 
-from experiments import cli
+from experiments import cli, tune_result
 from research import words
 from research.errors import UserError
 
@@ -191,12 +192,34 @@ def of_causes(result: dict) -> str:
     return markdown(titles, lines)
 
 
-FORMS: dict[str, Callable[[dict], str]] = {  # by a key of the first row
+def of_tune(result: dict) -> str:
+    """One line an option that was searched, then one a metric of the test split."""
+    lines = []
+    for name, option in result["options"].items():
+        share = option["importance"]
+        lines.append(
+            [
+                name.replace("_", " "),
+                f"{option['low']:g} to {option['high']:g}",
+                f"{option['default']:g}",
+                f"{option['best']:g}",
+                "" if share is None else words.percent(share, decimals=0),
+            ]
+        )
+    for metric, (before, *after) in tune_result.test_rows(result):
+        best, change = after or (before, "")
+        lines.append([f"{metric} on the test images", "", before, best, change])
+    titles = ["", "searched", "default", "best", "share of the NLL's variance, or change"]
+    return markdown(titles, lines)
+
+
+FORMS: dict[str, Callable[[dict], str]] = {  # by a key of the first row or trial
     "example": of_causes,
     "metric": of_benchmark,
     "total_variation": of_fidelity,
     "ratio": of_speed,
     "planted": of_exam,
+    "valid_nll": of_tune,
 }
 
 
@@ -214,7 +237,7 @@ def main(config: Config) -> None:
     for run, result in results.items():
         if "methods" in result:
             continue
-        first = next(iter(result.get("rows", ())), {})
+        first = next(iter(result.get("rows", result.get("trials", ()))), {})
         form = next((form for key, form in FORMS.items() if key in first), None)
         if form is None:
             raise UserError(f"{run}: no table for the result.json there")

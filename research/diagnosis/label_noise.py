@@ -67,6 +67,13 @@ def suspects(log_probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return others.max(axis=1) > probs[np.arange(len(labels)), labels]
 
 
+def _told(share: Estimate) -> str:
+    if not share.high:
+        return "hardly any"
+    high = words.percent(share.high)
+    return f"{words.percent(share.low)} to {high}" if share.low else f"at most {high}"
+
+
 def judge(evidence: Evidence) -> Verdict:
     """Whether labels contradict heads that have not seen the image, however sure those are."""
     if (refits := evidence.refits) is None:
@@ -84,8 +91,7 @@ def judge(evidence: Evidence) -> Verdict:
     test = "likelihood of what heads say that have not seen the image"
     text = (
         f"Heads that have not seen an image contradict {contradicted} of the labels. Going by how "
-        f"sure they are of it, {words.percent(share.low)} to {words.percent(share.high)} of all "
-        "labels are wrong."
+        f"sure they are of it, {_told(share)} of the labels are wrong."
     )
     if share.low < least and share.high > OPEN_SHARE:
         return unknown(
