@@ -5,8 +5,9 @@
     launch/run.sh experiments.tune --data photos/ --weights imagenet --trials 60 --minutes 30
 
 Optuna (Akiba et al. 2019) proposes with a tree-structured Parzen estimator (Bergstra et al. 2011)
-and stops a trial whose validation NLL, at some epoch, is worse than the median of the others'. The
-first trial is the defaults, so the best found is never worse than they are on the validation split.
+and stops a trial whose validation NLL, a third of the way or later, is worse than the median of the
+others' there. The first trial is the defaults, so the best found is never worse than they are on
+the validation split.
 
 Writes tune.html, result.json and best.json, which holds the command of `experiments.diagnose` that
 uses the best. The same command, once more or on several machines that share --out, adds to one
@@ -167,7 +168,7 @@ def main(config: Config) -> None:
         check_batch_size(resolved.batch_size, mesh)
         with tune_study.only_one(directory):
             classifier, dataset = get_classifier(resolved, directory, mesh)
-            study = tune_study.open_study(directory)
+            study = tune_study.open_study(directory, resolved.epochs)
         layers = tune_space.layers_of(resolved, classifier, dataset.test.images.shape[1])
         space = tune_space.search_of(resolved, recipe, classifier, layers)
         keys = jax.random.split(jax.random.key(config.seed))  # as diagnose has them

@@ -25,7 +25,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 DEFAULTS, FOLDER = "defaults", "folder"  # of a trial's attributes
 STARTUP = 5  # random choices before the sampler, and finished ones before the pruner, begin
-FIRST_EPOCH = 2  # at which a trial may be stopped: the learning rate has only just warmed up
+WARMUP = 2  # epochs at least before a trial may be stopped
 
 
 class Claimed(NamedTuple):
@@ -44,12 +44,22 @@ def only_one(directory: Path) -> Iterator[None]:
         yield
 
 
-def open_study(directory: Path) -> optuna.Study:
-    """The study of a run's folder, made where there is none. Call it inside `only_one`."""
+def first_epoch(epochs: int) -> int:
+    """At which a trial may be stopped: a third of them, as what was first to learn need not win."""
+    return max(WARMUP, epochs // 3)
+
+
+def open_study(directory: Path, epochs: int) -> optuna.Study:
+    """The study of a run's folder, made where there is none. Call it inside `only_one`.
+
+    Args:
+        directory: the run's folder.
+        epochs: of a trial.
+    """
     return optuna.create_study(
         study_name="tune",
         storage=JournalStorage(JournalFileBackend(str(directory / "study.journal"))),
-        pruner=optuna.pruners.MedianPruner(STARTUP, n_warmup_steps=FIRST_EPOCH),
+        pruner=optuna.pruners.MedianPruner(STARTUP, n_warmup_steps=first_epoch(epochs)),
         load_if_exists=True,
     )
 

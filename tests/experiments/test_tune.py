@@ -81,7 +81,7 @@ def _tune(*arguments, out):
 
 def _study(directory):
     with tune_study.only_one(directory):
-        return tune_study.open_study(directory)
+        return tune_study.open_study(directory, CONFIG.epochs)
 
 
 def _claim(study, directory, total=6):
@@ -190,7 +190,7 @@ def test_a_trial_worse_than_the_median_is_stopped(task, tmp_path):
         looks = []
         value = tune_trial.run_trial(task, claimed, {"learning_rate": 1e-6}, looks.append)
         assert value is None
-        assert len(looks) == tune_study.FIRST_EPOCH < CONFIG.epochs
+        assert len(looks) == tune_study.first_epoch(CONFIG.epochs) < CONFIG.epochs
         assert claimed.folder.exists()
         tune_study.settle(study, tmp_path, claimed.trial, value)
     assert not claimed.folder.exists()
