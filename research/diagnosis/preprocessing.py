@@ -22,7 +22,10 @@ def judge(evidence: Evidence) -> Verdict:
     """Whether another preprocessing is right more often."""
     part = evidence.parts.get("valid", evidence.parts["test"])
     if not evidence.ask_as or part.images is None:
-        return unknown("Needs the images and a model that was trained elsewhere (--model).")
+        return unknown(
+            "Needs the images and a model from elsewhere (--model) whose file does not say itself "
+            "how pixels are prepared."
+        )
     chosen = np.random.default_rng(evidence.seed).permutation(len(part.labels))[:MOST_IMAGES]
     images, labels = np.asarray(part.images[np.sort(chosen)]), part.labels[np.sort(chosen)]
     as_it_is = part.log_probs[np.sort(chosen)]
