@@ -5,9 +5,10 @@
         --runs experiments/weight_uncertainty/results
 
 Reads what `classification`, `pruning`, `regression`, `bandits` and `ablations` left in their
-folders and writes one page, `result.json` and the Markdown table. Cells of the paper that nobody
-has run here, or not for as long, say so. `--keep DIR` copies the small files (numbers, curves,
-figures) there, to be committed. Takes seconds.
+folders and writes one page, `result.json` and the Markdown table. Where two folders hold the same
+cell, the later one counts (more seeds, say). Cells of the paper that nobody has run here, or not
+for as long, say so. `--keep DIR` copies the small files (numbers, curves, figures) there, to be
+committed. Takes seconds.
 """
 
 import base64
@@ -18,7 +19,7 @@ from pathlib import Path
 from jinja2 import Environment
 
 from experiments import cli
-from experiments.weight_uncertainty import agents, bandits, parts, pruning
+from experiments.weight_uncertainty import agents, bandits, figures, parts, pruning
 from experiments.weight_uncertainty.methods import ROWS
 from experiments.weight_uncertainty.parts import Part
 from experiments.weight_uncertainty.training import UNITS
@@ -46,7 +47,7 @@ class Config:
     """One page and one table of everything that was run."""
 
     runs: tuple[Path, ...] = RUNS
-    """folders of runs; those that are missing are left out"""
+    """folders of runs; those that are missing are left out, and later ones count more"""
     out: Path = Path("runs/weight_uncertainty-report")
     """where to write report.html, table.md and result.json"""
     keep: Path | None = None
@@ -59,13 +60,24 @@ def read(runs: tuple[Path, ...]) -> list[Part]:
     Raises:
         UserError: there are none.
     """
-    found = [part for prefix in PREFIXES for run in runs for part in parts.read(run, prefix)]
+    found: dict[str, Part] = {}
+    for prefix in PREFIXES:
+        found |= {part.name: part for run in runs for part in parts.read(run, prefix)}
     if not found:
         raise UserError(
             f"--runs {' '.join(map(str, runs))}: nothing has been run there; begin with "
             "launch/run.sh experiments.weight_uncertainty.classification"
         )
-    return found
+    return list(found.values())
+
+
+def draw(found: list[Part], directory: Path) -> None:
+    """Figures 2 and 3 of the cells of all runs that were trained for longest."""
+    cells = [part for part in found if part.name.startswith(PREFIXES[0])]
+    longest = max((part.arrays["epochs"][-1] for part in cells), default=0)
+    if drawn := [part for part in cells if part.arrays["epochs"][-1] == longest]:
+        figures.draw_curves(directory / "figure2.png", drawn)
+        figures.draw_densities(directory / "figure3.png", drawn)
 
 
 def with_missing(rows: list[dict]) -> list[dict]:
@@ -133,11 +145,12 @@ def main(config: Config) -> None:
     """
     found = read(config.runs)
     rows = with_missing([line for part in found for line in part.found["rows"]])
+    draw(found, config.out)
+    folders = *config.runs, config.out
+    there = {n: run / n for n in FIGURES for run in folders if (run / n).exists()}
     pictures = [
-        {"told": told, "data": base64.b64encode((run / name).read_bytes()).decode()}
-        for name, told in FIGURES.items()
-        for run in config.runs
-        if (run / name).exists()
+        {"told": FIGURES[name], "data": base64.b64encode(path.read_bytes()).decode()}
+        for name, path in there.items()
     ]
     template = Environment(autoescape=True).from_string(PAGE.read_text())
     told = {"summary": summary(rows), "made": _made(found), "told": parts.told}
@@ -146,7 +159,7 @@ def main(config: Config) -> None:
     write_whole(config.out / "table.md", lambda part: part.write_text(paper_table(rows) + "\n"))
     write_json(config.out / "result.json", {"rows": rows, "made": _made(found)})
     if config.keep:
-        keep(config.runs, config.keep)
+        keep(folders, config.keep)
     print(f"{paper_table(rows)}\n\n{summary(rows)}\n\nLook at {config.out / 'report.html'}")
 
 

@@ -314,6 +314,24 @@ def test_the_report_says_what_has_not_been_run(trained, tmp_path, capsys):
     assert (again / "result.json").read_text() == (out / "result.json").read_text()
 
 
+def test_of_two_runs_of_a_cell_the_later_one_counts(tmp_path):
+    arrays = {
+        "epochs": np.arange(1, 4),
+        "test_error": np.full((3, 2), 0.02),
+        "weights": np.linspace(-0.1, 0.1, 9),
+    }
+    for name, ours in (("one", 1.9), ("two", 1.7)):
+        line = parts.row("1", "SGD", "400", ours, paper=1.83, within=0.2)
+        parts.write(tmp_path / name, "classification-sgd-400", {"rows": [line]}, arrays)
+    runs, out = (tmp_path / "one", tmp_path / "two"), tmp_path / "out"
+    report.main(report.Config(runs=runs, out=out, keep=tmp_path / "kept"))
+    rows = json.loads((out / "result.json").read_text())["rows"]
+    assert [each["ours"] for each in rows if each["row"] == "SGD" and each["ours"]] == [1.7]
+    kept = parts.read(tmp_path / "kept", "classification-")
+    assert kept[0].found["rows"][0]["ours"] == 1.7
+    assert (tmp_path / "kept" / "figure2.png").exists()  # drawn from both runs
+
+
 def test_a_report_of_nothing_is_refused(tmp_path):
     with pytest.raises(UserError, match="nothing has been run there"):
         report.main(report.Config(runs=(tmp_path,), out=tmp_path / "report"))
