@@ -68,7 +68,7 @@ def _scale(evidence: Evidence, fitted: dict) -> str:
     best = (np.sort(log_probs, axis=1)[:, -2:] for log_probs in by_split)
     train, test = (words.number(float(np.median(each[:, 1] - each[:, 0]))) for each in best)
     margins = f" The logits of its two best classes lie {train} apart on those, {test} on new ones"
-    if fitted["separable"]:
+    if not fitted["low"]:  # every one is right, or they are no better than guesses
         return f"{margins}."
     bound = "" if fitted["high"] is None else f", {words.number(fitted['high'])} at most"
     return (
