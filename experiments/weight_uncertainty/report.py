@@ -47,7 +47,7 @@ class Config:
     """One page and one table of everything that was run."""
 
     runs: tuple[Path, ...] = RUNS
-    """folders of runs; those that are missing are left out, and later ones count more"""
+    """folders of runs; those that are missing are left out; a cell is taken from the last"""
     out: Path = Path("runs/weight_uncertainty-report")
     """where to write report.html, table.md and result.json"""
     keep: Path | None = None

@@ -37,7 +37,7 @@ REMEDIES = (
     "ensemble(point,num_members=5)",
 )
 LEAST_SHARE = 0.1  # of its NLL on the test images that can be done without
-LEAST_TEMPERATURE = 3.0  # by which logits are blown up; a shift of the images alone brings less
+LEAST_TEMPERATURE = 3.0  # of blown-up logits; what is not overfitted seldom asks for as much
 TEST = "paired bootstrap against a tamer head, and against its own logits cooled"
 
 

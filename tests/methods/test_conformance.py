@@ -26,7 +26,6 @@ LAYERS = (
 )
 BASES = [name for name in recipe.method_names() if not recipe.is_wrapper(name)]
 WRAPPERS = [name for name in recipe.method_names() if recipe.is_wrapper(name)]
-RESUMED_ENSEMBLES = ("ensemble(point)", "ensemble(bayes_by_backprop)")
 NAMES = BASES + [f"{wrapper}({base})" for wrapper in WRAPPERS for base in BASES]
 
 
@@ -149,10 +148,6 @@ class TestEveryMethod:
         np.testing.assert_allclose(batches, log_probs, atol=1e-4)
 
     def test_resumes_to_the_bit(self, name, tmp_path):
-        if name.startswith("temperature(") and name != "temperature(point)":
-            pytest.skip("its state is that of the method inside, which is tested, and a fit")
-        if name.startswith("ensemble(") and name not in RESUMED_ENSEMBLES:
-            pytest.skip("its state is that of the method inside, which is tested, M times over")
         trained = _trained(name)
         checkpoints = checkpoint.open_checkpoints(tmp_path)
         checkpoint.save(checkpoints, STEPS // 2, trained.halfway)
