@@ -1,5 +1,6 @@
 """The paper's figures, drawn from the parts of a run."""
 
+import textwrap
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,8 +49,17 @@ def _styled(drawn: list[Part]) -> Iterator[tuple[Part, dict[str, str]]]:
         seen[method] += 1
 
 
+def _row(part: Part) -> str:
+    return part.name.split("-", 1)[1].replace("-", ", ")
+
+
 def _label(part: Part) -> str:
-    return part.name.split("-", 1)[1].removesuffix(f"-{_units(part)}").replace("-", ", ")
+    return _row(part).removesuffix(f", {_units(part)}")
+
+
+def _folded(told: str) -> str:
+    """A row with many settings, in lines of which two fit side by side."""
+    return textwrap.fill(told, 48)
 
 
 def _widest(drawn: list[Part]) -> list[Part]:
@@ -64,10 +74,10 @@ def draw_curves(path: Path, drawn: list[Part]) -> None:
         path: of the PNG.
         drawn: cells of Table 1.
     """
-    figure, axes = _new()
+    figure, axes = _new(height=5.0)
     for part, style in _styled(_widest(drawn)):
         epochs, errors = part.arrays["epochs"], 100 * part.arrays["test_error"]  # [looks, seeds]
-        told = f"{_label(part)}, {_units(part)} units"
+        told = _folded(f"{_label(part)}, {_units(part)} units")
         axes.plot(epochs, errors.mean(axis=1), **style, label=told)
         low, high = errors.min(axis=1), errors.max(axis=1)
         axes.fill_between(epochs, low, high, color=style["color"], alpha=0.15)
@@ -84,11 +94,12 @@ def draw_densities(path: Path, drawn: list[Part]) -> None:
         path: of the PNG.
         drawn: cells of Table 1.
     """
-    figure, axes = _new()
+    figure, axes = _new(height=5.0)
     edges = np.linspace(-0.2, 0.2, 121)
     for part, style in _styled(_widest(drawn)):
         density, _ = np.histogram(part.arrays["weights"], edges, density=True)
-        axes.stairs(density, edges, **style, label=f"{_label(part)}, {_units(part)} units")
+        told = _folded(f"{_label(part)}, {_units(part)} units")
+        axes.stairs(density, edges, **style, label=told)
     axes.set(xlabel="weight", ylabel="density", yscale="log")
     figure.legend(frameon=False, fontsize=8, loc="outside upper center", ncols=2)
     _save(figure, path)
@@ -104,12 +115,11 @@ def draw_pruning(path: Path, drawn: list[Part]) -> None:
     figure, axes = _new()
     for part, style in _styled(drawn):
         removed, errors = 100 * part.arrays["removed"], 100 * part.arrays["error"].mean(axis=1)
-        label = part.name.split("-", 1)[1].replace("-", ", ")
-        axes.plot(removed, errors, marker="o", ms=3, **style, label=label)
+        axes.plot(removed, errors, marker="o", ms=3, **style, label=_folded(_row(part)))
     lowest = min(float(part.arrays["error"].min()) for part in drawn)
     axes.set(xlabel="weights removed, %", ylabel="test error, %", yscale="log")
     axes.set_ylim(80 * lowest, 100)
-    axes.legend(frameon=False, fontsize=8)
+    figure.legend(frameon=False, fontsize=8, loc="outside upper center", ncols=2)
     _save(figure, path)
 
 
@@ -120,17 +130,20 @@ def draw_ratios(path: Path, drawn: list[Part]) -> None:
         path: of the PNG.
         drawn: the parts of `pruning`.
     """
-    arrays = next(part.arrays for part in drawn if "decibels" in part.arrays)
-    centres, density = arrays["decibels"], arrays["density"]
     figure, axes = _new()
-    axes.fill_between(centres, density, color=COLOURS["mixture"], alpha=0.3, linewidth=0)
-    axes.axvline(arrays["cut"], color="#c0392b", label="75 % of the weights lie below")
-    axes.set(xlabel="signal to noise, 20 log10(|mean| / sd), dB", ylabel="density")
     other = axes.twinx()
     other.spines[["top"]].set_visible(False)
-    other.plot(centres, np.cumsum(density) / density.sum(), color="#333333")
-    other.set(ylabel="cumulative", ylim=(0, 1.02))
-    axes.legend(frameon=False, fontsize=8, loc="upper left")
+    for part, style in _styled([part for part in drawn if "decibels" in part.arrays]):
+        centres, density = part.arrays["decibels"], part.arrays["density"]
+        cut = part.arrays["cut"]
+        told = _folded(f"{_row(part)}; 75 % lie below {cut:.1f} dB")
+        axes.plot(centres, density, **style, label=told)
+        axes.axvline(cut, color="#c0392b", linestyle=style["linestyle"], linewidth=0.8)
+        cumulative = np.cumsum(density) / density.sum()
+        other.plot(centres, cumulative, color="#999999", linestyle=style["linestyle"])
+    axes.set(xlabel="signal to noise, 20 log10(|mean| / sd), dB", ylabel="density")
+    other.set(ylabel="cumulative (grey)", ylim=(0, 1.02))
+    figure.legend(frameon=False, fontsize=8, loc="outside upper center", ncols=2)
     _save(figure, path)
 
 

@@ -4,11 +4,13 @@ The paper's cost is a sum over the examples of a batch (section 3.4), so its lea
 is 0.128 on a mean over 128; here rates are the paper's and are multiplied by the batch size.
 
 A row is named as in `mixture`, or with hyper-parameters that are then not searched, as in
-`mixture(mixture_sigma_1=0.37)`.
+`mixture(mixture_sigma_1=0.37)`. Two that the paper does not speak of can be given with every row:
+`momentum`, and `rate_left`, the share of the learning rate that a cosine leaves at the end.
 """
 
 import ast
 import itertools
+import math
 import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -25,6 +27,8 @@ from research.methods.point import point
 from research.posteriors.weights import join
 
 RATES = (1e-3, 1e-4, 1e-5)
+SHARES = ("momentum", "rate_left")
+OF_SGD = ("learning_rate", *SHARES)
 Hyper = dict[str, Any]
 
 
@@ -50,20 +54,24 @@ class Size(NamedTuple):
     train_draws: int = 1  # noisy passes of a step (1, 2, 5 or 10 in the paper)
 
 
-def _sgd(hyper: Hyper, size: Size) -> optax.GradientTransformation:
-    return optax.sgd(size.batch_size * hyper["learning_rate"])
+def optimizer(hyper: Hyper, size: Size) -> optax.GradientTransformation:
+    """Plain SGD, unless momentum or a falling rate is given."""
+    rate = size.batch_size * hyper["learning_rate"]
+    if "rate_left" in hyper:
+        rate = optax.cosine_decay_schedule(rate, size.num_steps, hyper["rate_left"])
+    return optax.sgd(rate, momentum=hyper.get("momentum"))
 
 
 def _point(dropout: float) -> Callable[[Hyper, Size], Method]:
-    return lambda hyper, size: point(network(size.units, dropout), _sgd(hyper, size))
+    return lambda hyper, size: point(network(size.units, dropout), optimizer(hyper, size))
 
 
 def _bayes(**words: str) -> Callable[[Hyper, Size], Method]:
     def build(hyper, size):
-        numbers = {name: value for name, value in hyper.items() if name != "learning_rate"}
+        numbers = {name: value for name, value in hyper.items() if name not in OF_SGD}
         return bayes_by_backprop(
             network(size.units),
-            _sgd(hyper, size),
+            optimizer(hyper, size),
             size.num_train,
             max(1, size.num_train // size.batch_size),
             size.num_steps,
@@ -166,9 +174,12 @@ def row_of(name: str) -> Row:
     given = {}
     for keyword in call.keywords:
         value = getattr(keyword.value, "value", None)
-        if keyword.arg not in row.grid or not isinstance(value, int | float) or not value > 0:
+        known = keyword.arg in row.grid or keyword.arg in SHARES
+        below = 1 if keyword.arg in SHARES else math.inf
+        if not known or not isinstance(value, int | float) or not 0 < value < below:
             raise UserError(
-                f"--methods {name}: {title} has {', '.join(row.grid)}, each a number above 0"
+                f"--methods {name}: {title} has {', '.join(row.grid)}, each a number above 0, and "
+                f"{' and '.join(SHARES)}, above 0 and below 1"
             )
         given[keyword.arg] = float(value)
 

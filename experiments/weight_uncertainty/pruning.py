@@ -72,12 +72,14 @@ def prune_by_size(params: dict, fraction: float) -> dict:
     return jax.tree.map(lambda leaf: np.where(np.abs(leaf) < threshold, 0.0, leaf), params)
 
 
+def _flat(leaves: dict[str, jax.Array]) -> np.ndarray:
+    return np.concatenate([np.ravel(leaf) for leaf in leaves.values()])
+
+
 def decibels(posterior: mean_field.MeanField) -> np.ndarray:
     """20 log10(|μ|/σ) of every weight, -inf where μ is 0."""
-    ratios = mean_field.signal_to_noise(posterior)
-    flat = np.concatenate([np.ravel(leaf) for leaf in ratios.values()])
     with np.errstate(divide="ignore"):
-        return 20 * np.log10(flat)
+        return 20 * np.log10(_flat(mean_field.signal_to_noise(posterior)))
 
 
 def valley(density: np.ndarray, centres: np.ndarray) -> float | None:
@@ -169,6 +171,7 @@ def main(config: Config) -> None:
                 arrays |= {"decibels": centres, "density": density}
                 arrays["cut"] = np.quantile(ratios, 0.75)
                 extra["valley_decibels"] = valley(density, centres)
+                extra["median_sd"] = float(np.median(_flat(mean_field.sigma(state.posterior))))
             parts.write(
                 directory, f"pruning-{label(name)}", {"rows": lines, "units": units} | extra, arrays
             )
@@ -181,6 +184,7 @@ def main(config: Config) -> None:
             place = each.found["valley_decibels"]
             modes = "one mode" if place is None else f"two modes with the valley at {place:.1f} dB"
             print(f"\n{each.name}: the density of 20 log10(|μ|/sd) has {modes}.")
+            print(f"Half of the weights have an sd below {each.found['median_sd']:.2g}.")
     print(f"\nWritten to {config.out}.")
     print("Next: launch/run.sh experiments.weight_uncertainty.regression")
 

@@ -6,9 +6,10 @@
 
 Reads what `classification`, `pruning`, `regression`, `bandits` and `ablations` left in their
 folders and writes one page, `result.json` and the Markdown table. Where two folders hold the same
-cell, the later one counts (more seeds, say). Cells of the paper that nobody has run here, or not
-for as long, say so. `--keep DIR` copies the small files (numbers, curves, figures) there, to be
-committed. Takes seconds.
+cell, the later one counts (more seeds, say). Of several settings of a row the one with the lowest
+validation error comes first, and is the one that counts. Cells of the paper that nobody has run
+here, or not for as long, say so. `--keep DIR` copies the small files (numbers, curves, figures)
+there, to be committed. Takes seconds.
 """
 
 import base64
@@ -16,6 +17,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from jinja2 import Environment
 
 from experiments import cli
@@ -29,7 +31,8 @@ from research.files import write_json, write_whole
 RUNS = tuple(
     Path(f"runs/weight_uncertainty{name}") for name in ("", "-regression", "-bandits", "-ablations")
 )
-PREFIXES = ("classification-", "pruning-", "regression", "bandits-", "ablation-")
+TABLE_1, TABLE_2 = "classification-", "pruning-"
+PREFIXES = (TABLE_1, TABLE_2, "regression", "bandits-", "ablation-")
 FIGURES = {
     "figure2.png": "Figure 2: test error over epochs; the band is the range over seeds",
     "figure3.png": "Figure 3: trained weights; of a posterior, one draw",
@@ -68,16 +71,33 @@ def read(runs: tuple[Path, ...]) -> list[Part]:
             f"--runs {' '.join(map(str, runs))}: nothing has been run there; begin with "
             "launch/run.sh experiments.weight_uncertainty.classification"
         )
-    return list(found.values())
+    return sorted(found.values(), key=_place)
+
+
+def _place(part: Part) -> tuple[int, float]:
+    """In the paper's order; cells of Table 1 by their validation error, as the paper chooses."""
+    kind = next(i for i, prefix in enumerate(PREFIXES) if part.name.startswith(prefix))
+    errors = part.arrays.get("valid_error") if PREFIXES[kind] == TABLE_1 else None
+    return kind, 0.0 if errors is None else float(np.min(errors, axis=0).mean())
+
+
+def own_row(title: str) -> str:
+    """The row of the paper that a row with given hyper-parameters is a setting of."""
+    own = [each.title for each in ROWS.values() if f"{title},".startswith(f"{each.title},")]
+    return max(own, key=len, default=title)
 
 
 def draw(found: list[Part], directory: Path) -> None:
-    """Figures 2 and 3 of the cells of all runs that were trained for longest."""
-    cells = [part for part in found if part.name.startswith(PREFIXES[0])]
+    """Figures 2 and 3 of the cells of all runs that were trained for longest; Table 2, Figure 4."""
+    cells = [part for part in found if part.name.startswith(TABLE_1)]
     longest = max((part.arrays["epochs"][-1] for part in cells), default=0)
     if drawn := [part for part in cells if part.arrays["epochs"][-1] == longest]:
         figures.draw_curves(directory / "figure2.png", drawn)
         figures.draw_densities(directory / "figure3.png", drawn)
+    if pruned := [part for part in found if part.name.startswith(TABLE_2)]:
+        figures.draw_pruning(directory / "table2.png", pruned)
+    if any("decibels" in part.arrays for part in pruned):
+        figures.draw_ratios(directory / "figure4.png", pruned)
 
 
 def with_missing(rows: list[dict]) -> list[dict]:
@@ -98,17 +118,20 @@ def with_missing(rows: list[dict]) -> list[dict]:
     order = {"1": 0, "2": 1, "figure 5": 2, "figure 6": 3, "ablation": 4}
     titles = [row.title for row in ROWS.values()]  # Table 1 in the paper's order
 
-    def place(each):  # a row with hyper-parameters given comes after its own
-        own = [i for i, t in enumerate(titles) if f"{each['row']},".startswith(f"{t},")]
-        return order[each["table"]], max(own, key=lambda i: len(titles[i]), default=len(titles))
+    def place(each):
+        own = own_row(each["row"])
+        return order[each["table"]], titles.index(own) if own in titles else len(titles)
 
     return sorted(rows + absent, key=place)
 
 
 def summary(rows: list[dict]) -> str:
     """One sentence: how many of the paper's cells were run, and met."""
-    own = [row for row in rows if "=" not in row["row"]]  # rows with given settings are ours
-    verdicts = [each["verdict"] for each in own if each["verdict"]]
+    cells: dict[tuple, str] = {}
+    for each in rows:
+        if each["verdict"]:  # of several settings the first, chosen by validation
+            cells.setdefault((own_row(each["row"]), each["column"]), each["verdict"])
+    verdicts = list(cells.values())
     met, missed = verdicts.count(parts.MET), verdicts.count(parts.MISSED)
     return (
         f"Of the {len(verdicts)} numbers of the paper, {met + missed} were run here by its "

@@ -27,7 +27,9 @@ from experiments.weight_uncertainty.methods import (
     MIXTURE_GRID,
     ROWS,
     SIGMAS,
+    Size,
     label,
+    optimizer,
     points,
     row_of,
     with_fixed,
@@ -167,11 +169,36 @@ def test_what_is_given_with_a_row_is_not_searched():
 
 @pytest.mark.parametrize(
     "name",
-    ["nothing", "mixture(", "mixture(0.3)", "mixture(pi=0.3)", "mixture(mixture_pi=x)", "f.g()"],
+    [
+        "nothing",
+        "mixture(",
+        "mixture(0.3)",
+        "mixture(pi=0.3)",
+        "mixture(mixture_pi=x)",
+        "sgd(momentum=1)",
+        "f.g()",
+    ],
 )
 def test_a_row_that_there_is_not_is_refused(name):
     with pytest.raises(UserError, match=re.escape(f"--methods {name}: ")):
         row_of(name)
+
+
+def test_momentum_and_a_falling_rate_can_be_given():
+    size = Size(units=4, num_train=128, batch_size=10, num_steps=4, draws=1)
+
+    def moves(name):  # of a weight whose gradient is always 1
+        tx = optimizer(with_fixed(row_of(name), {"learning_rate": 0.1}), size)
+        state, told = tx.init(jnp.zeros(())), []
+        for _ in range(5):
+            update, state = tx.update(jnp.ones(()), state)
+            told.append(float(update))
+        return told
+
+    np.testing.assert_allclose(moves("sgd"), -np.ones(5))
+    falling = moves("sgd(rate_left=0.5)")  # a half of a cosine, from 1 to 0.5
+    np.testing.assert_allclose(falling, [-1, -0.926777, -0.75, -0.573223, -0.5], rtol=1e-5)
+    np.testing.assert_allclose(moves("sgd(momentum=0.5)"), [-1, -1.5, -1.75, -1.875, -1.9375])
 
 
 def test_pruning_by_size_takes_the_smallest():
@@ -330,6 +357,20 @@ def test_of_two_runs_of_a_cell_the_later_one_counts(tmp_path):
     kept = parts.read(tmp_path / "kept", "classification-")
     assert kept[0].found["rows"][0]["ours"] == 1.7
     assert (tmp_path / "kept" / "figure2.png").exists()  # drawn from both runs
+
+
+def test_of_several_settings_the_one_chosen_on_validation_counts(tmp_path, capsys):
+    """Not the one with the lowest test error."""
+    settings = {"": (1.9, 0.025), "-momentum=0.8": (2.1, 0.018), "-momentum=0.9": (1.7, 0.021)}
+    for name, (ours, valid) in settings.items():
+        line = parts.row("1", f"SGD{name.replace('-', ', ')}", "400", ours, paper=1.83, within=0.2)
+        arrays = {"epochs": np.arange(1, 4), "weights": np.linspace(-0.1, 0.1, 9)}
+        arrays |= {"valid_error": np.full((3, 2), valid), "test_error": np.full((3, 2), ours / 100)}
+        parts.write(tmp_path / "run", f"classification-sgd{name}-400", {"rows": [line]}, arrays)
+    report.main(report.Config(runs=(tmp_path / "run",), out=tmp_path / "out"))
+    rows = json.loads((tmp_path / "out" / "result.json").read_text())["rows"]
+    assert [each["ours"] for each in rows if each["ours"]] == [2.1, 1.7, 1.9]
+    assert "1 were run here by its protocol: 0 are met, 1 missed" in capsys.readouterr().out
 
 
 def test_a_report_of_nothing_is_refused(tmp_path):
