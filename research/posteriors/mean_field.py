@@ -76,8 +76,8 @@ def perturbations(key: jax.Array, posterior: MeanField, paths: tuple[str, ...]) 
     """σ ε for the weights of these paths."""
     leaves = [posterior.rho[path] for path in paths]
     ends = np.cumsum([leaf.size for leaf in leaves])
-    # One stream for all tensors compiles to one loop; the barrier keeps it from being repeated
-    # wherever ε is used.
+    # One stream for all tensors compiles to one loop; the barrier asks for it to be made once,
+    # however often ε is used (on a CPU `normal` sees to that).
     stream = jax.lax.optimization_barrier(normal(key, (int(ends[-1]),))) if paths else None
     return {
         path: jax.nn.softplus(rho) * stream[end - rho.size : end].reshape(rho.shape)
