@@ -7,7 +7,7 @@ Bayes by Backprop with Thompson sampling, ε-greedy agents of 0, 1 and 5 %, and 
 nothing (`agents.py`). All runs of an agent are one compiled scan over interactions, the buffer on
 the device; the agents play side by side. Expected at --preset paper (50,000 steps, 5 runs): Bayes
 by Backprop lowest and nearly flat, under 10,000.
-Quick (5,000 steps, 2 runs): nine minutes on 2 CPU cores.
+Quick (5,000 steps, 2 runs): eight minutes on 2 CPU cores.
 """
 
 import contextlib

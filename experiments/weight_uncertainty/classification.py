@@ -8,7 +8,7 @@
 Two hidden layers of 400, 800 or 1200 rectified linear units; SGD, dropout, Bayes by Backprop with
 a Gaussian prior and with the scale mixture; beyond the paper the mixture with local
 reparameterisation and Flipout, calibration, and doubt about Fashion-MNIST. Expected at
---preset paper: the paper's test errors (1.3 to 2.0 %) within 0.2 points. Quick takes about ten
+--preset paper: the paper's test errors (1.3 to 2.0 %) within 0.2 points. Quick takes about six
 minutes on 2 CPU cores, and trains on 10,000 images for 8 epochs only: it shows that all works.
 
 The same command goes on where it stopped; other methods and widths in the same folder train only
