@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import tyro
 
-from research.errors import UserError
+from research.runtime.errors import UserError
 
 Config = TypeVar("Config")
 # What the disk says that no program can mend.

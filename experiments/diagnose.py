@@ -17,13 +17,14 @@ from pathlib import Path
 
 from experiments import cli
 from experiments.diagnose_options import Config, resolve
-from experiments.diagnose_subject import Subject, subject_of_images, subject_of_predictions
-from research import calibrate, mended
-from research.judge import judge_calibrated
+from research.assessment import export as mended
+from research.assessment.assess import Subject, subject_of_images, subject_of_predictions
+from research.assessment.predictions import judge_calibrated
+from research.assessment.write import write_report
+from research.calibrators import fit as calibrate
 from research.report import terminal
 from research.report.reading import recommended
-from research.report.write import write_report
-from research.run_folder import fingerprint, open_run
+from research.runtime.run_folder import fingerprint, open_run
 
 
 def keep_recommended(config: Config, directory: Path, subject: Subject, result: dict) -> None:

@@ -8,9 +8,9 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Literal
 
-from research.calibrate import parse as calibrators
-from research.errors import UserError
-from research.recipe import base, options_of, parse, training
+from research.calibrators.fit import parse as calibrators
+from research.runtime.errors import UserError
+from research.training.recipe import base, options_of, parse, training
 
 PRESETS = {"quick": {"width": 0.25, "epochs": 15}, "full": {"width": 1.0, "epochs": 100}}
 ABOVE_0 = ("batch_size", "epochs", "width", "learning_rate", "dropout_samples", "patience")

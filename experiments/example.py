@@ -18,8 +18,8 @@ from PIL import Image
 from experiments import cli
 from research.data.dataset import Dataset
 from research.data.load import load
-from research.errors import UserError
-from research.models.keras_file import import_keras_on_jax
+from research.models.keras.file import import_keras_on_jax
+from research.runtime.errors import UserError
 
 BLOCKS = (32, 64, 128)  # channels: two convolutions and a pool in each
 HIDDEN, DROPOUT, BATCH = 256, 0.5, 32

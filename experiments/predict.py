@@ -17,10 +17,11 @@ import numpy as np
 import tyro
 
 from experiments import cli
-from research import mended, words
+from research.assessment import export as mended
 from research.data.images import decode, find, resize
-from research.errors import UserError
-from research.metrics.predictive import predictive
+from research.metrics import format
+from research.metrics.scores import predictive
+from research.runtime.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def main(config: Config) -> None:
             if config.json:
                 print(json.dumps({"image": str(path), **told}))
                 continue
-            numbers = f"{words.percent(told['probability']):>11}  {told['epistemic']:9.4f}"
+            numbers = f"{format.percent(told['probability']):>11}  {told['epistemic']:9.4f}"
             line = f"{path!s:{width}}  {told['class']:{names}}  {numbers}"
             print(f"{line}  {told['aleatoric']:9.4f}{'  refused' * told['refused']}")
     if not config.json and classifier.bound is not None:

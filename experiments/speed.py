@@ -23,17 +23,17 @@ import optax
 from tqdm import tqdm
 
 from experiments import cli
-from research.errors import UserError
-from research.files import write_json
-from research.mesh import check_batch_size, data_mesh
 from research.method import Batch, Method, Model
 from research.models import chain, convolution
 from research.models.preprocess import PREPROCESS
 from research.models.vgg import VGG16
-from research.predict import predictor
-from research.recipe import Given, build, parse
-from research.run_folder import commit, versions
-from research.train import initialise
+from research.posteriors.predictive import predictor
+from research.runtime.errors import UserError
+from research.runtime.files import write_json
+from research.runtime.mesh import check_batch_size, data_mesh
+from research.runtime.run_folder import commit, versions
+from research.training.loop import initialise
+from research.training.recipe import Given, build, parse
 
 ESTIMATORS = {
     name: f"bayes_by_backprop(estimator={name},prior=gaussian)"

@@ -18,9 +18,10 @@ import numpy as np
 import tyro
 from scipy.stats import t
 
-from experiments import cli, tune_result
-from research import words
-from research.errors import UserError
+from experiments import cli
+from experiments.tune import result as tune_result
+from research.metrics import format
+from research.runtime.errors import UserError
 
 METRICS = ("accuracy", "mean_confidence", "nll", "brier", "ece")
 COMPARED = "NLL at T, change from point"
@@ -59,13 +60,13 @@ def markdown(titles: list[str], lines: list[list[str]]) -> str:
 def of_diagnoses(results: list[dict]) -> str:
     """One line a run and method."""
     lines = [
-        [result["data"]["name"], words.count(test["n"]), method["title"]]
-        + [words.with_interval(name, test["metrics"][name]) for name in METRICS]
+        [result["data"]["name"], format.count(test["n"]), method["title"]]
+        + [format.with_interval(name, test["metrics"][name]) for name in METRICS]
         for result in results
         for method in result["methods"].values()
         for test in (method["splits"]["test"],)
     ]
-    names = [words.metric_name(name) for name in METRICS]
+    names = [format.metric_name(name) for name in METRICS]
     return markdown(["data", "test images", "method", *names], lines)
 
 
@@ -94,13 +95,13 @@ def of_benchmark(result: dict) -> str:
         for title, metric, tempered, kind in BENCHMARK:
             row = found.get((method, metric, tempered))
             if row is None:
-                cells.append(words.NONE)
+                cells.append(format.NONE)
             elif title == COMPARED:
                 cells.append("" if method == "point" else paired(row, found["point", metric, True]))
             else:
-                cells.append(words.metric_value(kind, row["value"]))
+                cells.append(format.metric_value(kind, row["value"]))
         for metric in ("training_time", "forward_passes"):
-            cells.append(words.number(found[method, metric, False]["value"]))
+            cells.append(format.number(found[method, metric, False]["value"]))
         lines.append(cells)
     costs = ["training time", "forward passes"]
     return markdown(["method", *(title for title, *_ in BENCHMARK), *costs], lines)
@@ -203,7 +204,7 @@ def of_tune(result: dict) -> str:
                 f"{option['low']:g} to {option['high']:g}",
                 f"{option['default']:g}",
                 f"{option['best']:g}",
-                "" if share is None else words.percent(share, decimals=0),
+                "" if share is None else format.percent(share, decimals=0),
             ]
         )
     for metric, (before, *after) in tune_result.test_rows(result):

@@ -14,19 +14,23 @@ ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 
 
+def _config(module):
+    package = importlib.import_module(module)
+    main = f"{module}.__main__" if hasattr(package, "__path__") else module
+    return {field.name for field in dataclasses.fields(importlib.import_module(main).Config)}
+
+
 def test_commands_and_their_options_exist():
     commands = re.findall(r"launch/run\.sh (experiments\.[\w.]+)((?: [^\n`#]*)?)", README)
     assert len(commands) >= 8
     for module, rest in commands:
-        fields = {f.name for f in dataclasses.fields(importlib.import_module(module).Config)}
+        fields = _config(module)
         for option in re.findall(r"--(\w+)", rest):
             assert option in fields, f"{module} has no --{option}"
 
 
 def test_options_in_the_text_exist():
-    fields = {
-        f.name for f in dataclasses.fields(importlib.import_module("experiments.diagnose").Config)
-    }
+    fields = _config("experiments.diagnose")
     for option in re.findall(r"`--(\w+)", README):
         assert option in fields | {"help"}, option
 

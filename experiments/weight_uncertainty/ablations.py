@@ -17,9 +17,9 @@ import jax
 import numpy as np
 
 from experiments import cli
-from experiments.weight_uncertainty import parts
+from experiments.weight_uncertainty import records as parts
 from experiments.weight_uncertainty.figures import draw_ablations
-from experiments.weight_uncertainty.methods import ROWS, Row, Size, as_arrays, with_fixed
+from experiments.weight_uncertainty.rows import ROWS, Row, Size, as_arrays, with_fixed
 from experiments.weight_uncertainty.training import (
     BATCH_SIZE,
     LOOK_DRAWS,
@@ -29,11 +29,11 @@ from experiments.weight_uncertainty.training import (
     look,
     resolve,
 )
-from research.mesh import data_mesh
 from research.method import Batch, Method
-from research.predict import predictor
-from research.run_folder import open_run
-from research.sweep import Settings, sweep
+from research.posteriors.predictive import predictor
+from research.runtime.mesh import data_mesh
+from research.runtime.run_folder import open_run
+from research.training.sweep import Settings, sweep
 
 UNITS = 400
 SWEEPS = {  # name: (row of the table, values)

@@ -18,8 +18,7 @@ import jax.numpy as jnp
 import optax
 
 from experiments.weight_uncertainty.mushroom import Mushrooms
-from research.likelihood import gaussian
-from research.method import Batch, Method, Model
+from research.method import Batch, Method, Model, gaussian
 from research.methods.bayes_by_backprop import bayes_by_backprop
 from research.methods.point import point
 from research.models import chain

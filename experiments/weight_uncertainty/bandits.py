@@ -26,15 +26,16 @@ import numpy as np
 from tqdm import tqdm
 
 from experiments import cli
-from experiments.weight_uncertainty import mushroom, parts
+from experiments.weight_uncertainty import mushroom
+from experiments.weight_uncertainty import records as parts
 from experiments.weight_uncertainty.agents import Agent, World, agents, begin, interact
 from experiments.weight_uncertainty.figures import draw_regret
 from experiments.weight_uncertainty.mushroom import Mushrooms
-from research import checkpoint
-from research.errors import UserError
-from research.interrupt import stop_signals
 from research.metrics.intervals import Z
-from research.run_folder import open_run
+from research.runtime import checkpoint
+from research.runtime.errors import UserError
+from research.runtime.run_folder import open_run
+from research.runtime.signals import stop_signals
 
 CHUNK = 100  # interactions a dispatch
 PAPER = 10_000.0  # Figure 6's axis ends there, and its curve below

@@ -22,9 +22,10 @@ import jax
 import numpy as np
 
 from experiments import cli
-from experiments.weight_uncertainty import parts
+from experiments.weight_uncertainty import records as parts
 from experiments.weight_uncertainty.figures import draw_curves, draw_densities
-from experiments.weight_uncertainty.methods import (
+from experiments.weight_uncertainty.mnist import Digits
+from experiments.weight_uncertainty.rows import (
     MIXTURE_PAPER,
     as_arrays,
     is_bayes,
@@ -34,7 +35,6 @@ from experiments.weight_uncertainty.methods import (
     split,
     with_fixed,
 )
-from experiments.weight_uncertainty.mnist import Digits
 from experiments.weight_uncertainty.training import (
     Cell,
     Training,
@@ -44,14 +44,14 @@ from experiments.weight_uncertainty.training import (
     resolve,
     train_cell,
 )
-from research.errors import UserError
-from research.mesh import data_mesh
 from research.metrics.calibration import ece
 from research.metrics.detection import auroc
 from research.metrics.intervals import Z
-from research.metrics.predictive import predictive, scores
-from research.predict import predictor
-from research.run_folder import open_run
+from research.metrics.scores import predictive, scores
+from research.posteriors.predictive import predictor
+from research.runtime.errors import UserError
+from research.runtime.mesh import data_mesh
+from research.runtime.run_folder import open_run
 
 ROUND_ERROR = 2.0  # %, that every row reaches: to compare the time they take
 NUM_WEIGHTS = 20_000  # of a network's weights are drawn in Figure 3

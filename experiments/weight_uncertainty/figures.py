@@ -8,8 +8,8 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 
-from experiments.weight_uncertainty.parts import Part
-from research.files import write_whole
+from experiments.weight_uncertainty.records import Part
+from research.runtime.files import write_whole
 
 matplotlib.use("agg")  # draws into files; no window is needed
 from matplotlib.figure import Figure

@@ -6,11 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from research.data import tfds
-from research.data.source import TEST, TRAIN, Source
+from research.data.sources import tfds
+from research.data.sources.source import TEST, TRAIN, Source
 from research.method import Batch, Model
 from research.models import chain
-from research.sweep import Data
+from research.training.sweep import Data
 
 NUM_CLASSES = 10
 NUM_VALID = 10_000  # of the official training images

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from research.errors import UserError
+from research.runtime.errors import UserError
 
 NUM_ATTRIBUTES = 22
 CLASSES = {"edible": True, "e": True, "poisonous": False, "p": False}

@@ -19,10 +19,11 @@ import jax
 import numpy as np
 
 from experiments import cli
-from experiments.weight_uncertainty import mnist, parts
+from experiments.weight_uncertainty import mnist
+from experiments.weight_uncertainty import records as parts
 from experiments.weight_uncertainty.classification import interval
 from experiments.weight_uncertainty.figures import draw_pruning, draw_ratios
-from experiments.weight_uncertainty.methods import is_bayes, label, mean_network, row_of, split
+from experiments.weight_uncertainty.rows import is_bayes, label, mean_network, row_of, split
 from experiments.weight_uncertainty.training import (
     Cell,
     Training,
@@ -32,14 +33,14 @@ from experiments.weight_uncertainty.training import (
     resolve,
     train_cell,
 )
-from research.errors import UserError
-from research.mesh import data_mesh
 from research.method import Method
 from research.methods.point import point
 from research.posteriors import mean_field
-from research.posteriors.weights import join
-from research.predict import predictor
-from research.run_folder import open_run
+from research.posteriors.parameters import join
+from research.posteriors.predictive import predictor
+from research.runtime.errors import UserError
+from research.runtime.mesh import data_mesh
+from research.runtime.run_folder import open_run
 
 PAPER = {0.0: 1.24, 0.5: 1.24, 0.75: 1.24, 0.95: 1.29, 0.98: 1.39}
 WITHIN = {0.0: 0.2, 0.5: 0.2, 0.75: 0.2, 0.95: 0.2, 0.98: 0.4}  # points above the paper's

@@ -22,16 +22,15 @@ import numpy as np
 import optax
 
 from experiments import cli
-from experiments.weight_uncertainty import parts
+from experiments.weight_uncertainty import records as parts
 from experiments.weight_uncertainty.figures import draw_regression
-from research.likelihood import gaussian
-from research.mesh import data_mesh
-from research.method import Batch, Method, Model
+from research.method import Batch, Method, Model, gaussian
 from research.methods.bayes_by_backprop import bayes_by_backprop
 from research.methods.point import point
 from research.models import chain
-from research.run_folder import open_run
-from research.sweep import Data, Settings, Swept, sweep
+from research.runtime.mesh import data_mesh
+from research.runtime.run_folder import open_run
+from research.training.sweep import Data, Settings, Swept, sweep
 
 NOISE, LOW, HIGH = 0.02, 0.0, 0.5  # of ε; of x
 BATCH_SIZE, DRAWS, MEMBERS = 100, 200, 10

@@ -21,12 +21,13 @@ import numpy as np
 from jinja2 import Environment
 
 from experiments import cli
-from experiments.weight_uncertainty import agents, bandits, figures, parts, pruning
-from experiments.weight_uncertainty.methods import ROWS
-from experiments.weight_uncertainty.parts import Part
+from experiments.weight_uncertainty import agents, bandits, figures, pruning
+from experiments.weight_uncertainty import records as parts
+from experiments.weight_uncertainty.records import Part
+from experiments.weight_uncertainty.rows import ROWS
 from experiments.weight_uncertainty.training import UNITS
-from research.errors import UserError
-from research.files import write_json, write_whole
+from research.runtime.errors import UserError
+from research.runtime.files import write_json, write_whole
 
 RUNS = tuple(
     Path(f"runs/weight_uncertainty{name}") for name in ("", "-regression", "-bandits", "-ablations")

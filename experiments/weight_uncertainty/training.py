@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.weight_uncertainty import mnist
-from experiments.weight_uncertainty.methods import (
+from experiments.weight_uncertainty.rows import (
     ROWS,
     Hyper,
     Row,
@@ -25,11 +25,11 @@ from experiments.weight_uncertainty.methods import (
     row_of,
     with_fixed,
 )
-from research.errors import UserError
-from research.files import write_json
-from research.mesh import data_mesh
 from research.method import Batch, Method
-from research.sweep import Data, Settings, Swept, sweep
+from research.runtime.errors import UserError
+from research.runtime.files import write_json
+from research.runtime.mesh import data_mesh
+from research.training.sweep import Data, Settings, Swept, sweep
 
 BATCH_SIZE = 128
 UNITS = (400, 800, 1200)

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.special import logsumexp
 
-from research.metrics.predictive import predictive
+from research.metrics.scores import predictive
 
 # A probability of exactly 0 is one that float32 could not hold. It is taken as the smallest that
 # float32 holds.

@@ -15,7 +15,7 @@ from scipy.special import expit
 
 from research.calibrators import Calibrator
 from research.calibrators._averaged import averaged
-from research.errors import UserError
+from research.runtime.errors import UserError
 
 
 def _log_odds(log_probs: np.ndarray) -> np.ndarray:

@@ -21,7 +21,7 @@ from scipy.special import log_softmax
 
 from research.calibrators import Calibrator
 from research.calibrators._averaged import averaged
-from research.methods.temperature import fit_temperature
+from research.calibrators.temperature import fit_temperature
 
 
 def _fit(x: np.ndarray, labels: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:

@@ -1,7 +1,6 @@
 """`load(spec)` turns what a person names into three splits of images with labels.
 
-A kind of source is one file with `matches(spec)` and `open_source(spec, data_dir)`; `load` finds it
-by looking through this package.
+A kind of source is one file in `sources/`; `load` finds it by looking through that package.
 """
 
 from research.data.dataset import Dataset, Images, Split

@@ -20,7 +20,7 @@ from scipy.ndimage import gaussian_filter1d
 
 from research.data.dataset import Images
 from research.data.jpeg import lose_as_jpeg, quantisation_tables
-from research.errors import UserError
+from research.runtime.errors import UserError
 
 NUM_LEVELS = 5
 SIDE = 32  # pixels, at which lengths are given

@@ -16,8 +16,8 @@ import PIL
 from tqdm import tqdm
 
 from research.data.images import UnreadableImage, resize
-from research.data.source import Source
-from research.files import write_whole
+from research.data.sources.source import Source
+from research.runtime.files import write_whole
 
 _BLOCK = 64  # images a thread takes at a time
 

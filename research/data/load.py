@@ -7,21 +7,21 @@ from pathlib import Path
 
 import numpy as np
 
-import research.data
+import research.data.sources
 from research.data.dataset import Dataset, Split
 from research.data.decode import decode_once
-from research.data.source import SPLITS, TEST, TRAIN, Source, only
+from research.data.sources.source import SPLITS, TEST, TRAIN, Source, only
 from research.data.splits import DROPPED, assign, choose, missing_splits, trim
 from research.data.streamed import StreamedImages
-from research.errors import UserError
-from research.files import write_json
+from research.runtime.errors import UserError
+from research.runtime.files import write_json
 
 SMALLEST = 32  # VGG16's five pools halve 32 down to 1
 SIZE_OF_MIXED = 64  # where the images have sizes of their own
 
 
 def _open(spec: str, data_dir: str | None) -> Source:
-    for module in pkgutil.iter_modules(research.data.__path__, "research.data."):
+    for module in pkgutil.iter_modules(research.data.sources.__path__, "research.data.sources."):
         kind = importlib.import_module(module.name)
         if hasattr(kind, "open_source") and kind.matches(spec):
             return kind.open_source(spec, data_dir)

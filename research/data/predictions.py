@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import log_softmax, logsumexp
 
-from research.data.npz import read_arrays
-from research.errors import UserError
+from research.data.sources.npz import read_arrays
+from research.runtime.errors import UserError
 
 SMALLEST = 1e-12  # what a probability of 0 is taken for: 27.6 nats if it was the truth
 SUM_TOLERANCE = 1e-3  # how far a row of probabilities may be from 1: files are often rounded

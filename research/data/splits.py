@@ -7,8 +7,8 @@ test set would be remembered, not recognised, and every number of the test set w
 
 import numpy as np
 
-from research.data.source import TEST, TRAIN, VALID
-from research.errors import UserError
+from research.data.sources.source import TEST, TRAIN, VALID
+from research.runtime.errors import UserError
 
 SHARE = 0.15  # of train, for each split that is cut from it
 DROPPED = -1

@@ -1,1 +1,1 @@
-"""One file per cause of a wrong certainty: evidence in, verdict out (`research/diagnose.py`)."""
+"""Why a classifier is wrongly certain: evidence is collected, and every cause gives a verdict."""

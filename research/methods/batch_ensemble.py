@@ -29,9 +29,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from research.errors import UserError
-from research.likelihood import batch_metrics
-from research.method import Method, Model, Training
+from research.method import Method, Model, Training, batch_metrics
+from research.runtime.errors import UserError
 
 TRAINING = Training(epochs=1.5)  # Wen et al.: half as long again, as members share the batches
 # Of the factors at the start: softplus(RHO) is 0.03, the authors' dropout rate of 1e-3.

@@ -22,13 +22,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from research.errors import UserError
 from research.method import Method, Model, Training
 from research.posteriors import mean_field, priors
 from research.posteriors.estimators import ESTIMATORS
 from research.posteriors.mean_field import MeanField
 from research.posteriors.objective import minibatch_weight, negative_elbo, warmup
-from research.posteriors.weights import CHOICES, Leaves, join, split
+from research.posteriors.parameters import CHOICES, Leaves, join, split
+from research.runtime.errors import UserError
 
 TRAINING = Training(start="point")
 UNITS = ("fan_in", "weight", "none")

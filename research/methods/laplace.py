@@ -27,12 +27,12 @@ from tqdm import tqdm
 from research.data.batches import map_batches
 from research.data.dataset import Split
 from research.data.streamed import StreamedImages, ahead
-from research.errors import UserError
 from research.method import Method, Model, Training
 from research.methods.point import point
 from research.posteriors import curvature, gaussian_softmax, ggn
+from research.posteriors.predictive import predict_split
 from research.posteriors.prior_precision import maximise_evidence, minimise
-from research.predict import predict_split
+from research.runtime.errors import UserError
 
 TRAINING = Training(start="point", epochs=0)
 

@@ -26,8 +26,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from research.errors import UserError
 from research.method import Method, Model, Training
+from research.runtime.errors import UserError
 
 TRAINING = Training(start="point", learning_rate=50.0, schedule="constant", keep="last")
 KERNELS = ("sgld", "sghmc")

@@ -40,9 +40,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from research.errors import UserError
-from research.likelihood import batch_metrics
-from research.method import Method, Model, Training
+from research.method import Method, Model, Training, batch_metrics
+from research.runtime.errors import UserError
 
 TRAINING = Training()
 FINISH_BATCH = 64

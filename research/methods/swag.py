@@ -19,9 +19,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from research.errors import UserError
 from research.method import Method, Model, Training
 from research.methods.point import PointState, point
+from research.runtime.errors import UserError
 
 TRAINING = Training(start="point", schedule="constant", keep="last")
 

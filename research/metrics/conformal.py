@@ -25,9 +25,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from research.errors import UserError
 from research.metrics.intervals import proportion
-from research.metrics.predictive import predictive, scores
+from research.metrics.scores import predictive, scores
+from research.runtime.errors import UserError
 
 KINDS = ("plain", "adaptive")
 CALIBRATION, TEST = 0, 1  # the random shares u of the two splits are independent

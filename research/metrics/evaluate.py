@@ -12,7 +12,7 @@ import numpy as np
 
 from research.metrics import calibration, confidence, detection, proper, selective
 from research.metrics.intervals import Estimate, bootstrap, proportion
-from research.metrics.predictive import scores
+from research.metrics.scores import scores
 
 
 class Metric(NamedTuple):

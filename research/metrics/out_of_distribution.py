@@ -9,7 +9,7 @@ import numpy as np
 
 from research.metrics import detection
 from research.metrics.intervals import Estimate, bootstrap
-from research.metrics.predictive import predictive
+from research.metrics.scores import predictive
 
 MEASURES = {"auroc": detection.auroc, "aupr": detection.aupr, "fpr95": detection.fpr95}
 

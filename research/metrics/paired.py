@@ -9,7 +9,7 @@ import numpy as np
 
 from research.metrics import proper
 from research.metrics.intervals import Estimate, bootstrap
-from research.metrics.predictive import Scores
+from research.metrics.scores import Scores
 
 
 def nll_change(before: Scores, after: Scores, *, seed: int = 0, replicates: int = 1000) -> Estimate:

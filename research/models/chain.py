@@ -12,11 +12,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from research.errors import UserError
 from research.method import Model
 from research.models.activations import ACTIVATIONS
 from research.models.convolution import convolve
 from research.models.preprocess import PREPROCESS
+from research.runtime.errors import UserError
 
 
 class Conv(NamedTuple):

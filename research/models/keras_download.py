@@ -9,8 +9,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from research.errors import UserError
-from research.models.keras_file import first_line
+from research.models.keras.file import first_line
+from research.runtime.errors import UserError
 
 URL = (
     "https://storage.googleapis.com/tensorflow/keras-applications/vgg16/"

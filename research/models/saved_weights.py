@@ -12,8 +12,8 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from research.errors import UserError
-from research.files import write_whole
+from research.runtime.errors import UserError
+from research.runtime.files import write_whole
 
 
 def save_weights(path: Path, params: dict) -> None:

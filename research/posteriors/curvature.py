@@ -20,9 +20,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from research.errors import UserError
 from research.method import Model
 from research.posteriors import ggn
+from research.runtime.errors import UserError
 
 LARGEST_MATRIX = 8192  # rows whose eigenvectors are still computed: 256 MiB, minutes on a CPU
 

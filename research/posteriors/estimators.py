@@ -22,8 +22,8 @@ import jax
 import jax.numpy as jnp
 
 from research.posteriors.mean_field import MeanField, perturbations, sample, sigma
-from research.posteriors.normal import normal, signs
-from research.posteriors.weights import Leaves, join
+from research.posteriors.noise import normal, signs
+from research.posteriors.parameters import Leaves, join
 
 TINY = 1e-30  # variance below which a square root has no gradient
 INNER = "perturbation"  # the name of the layer that an interceptor calls

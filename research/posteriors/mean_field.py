@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from research.posteriors.normal import normal
-from research.posteriors.weights import Leaves, fan_in
+from research.posteriors.noise import normal
+from research.posteriors.parameters import Leaves, fan_in
 
 SMALLEST_WEIGHT = 0.1  # times 1/sqrt(fan-in): what σ₀ takes a smaller weight for
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from research.posteriors.mean_field import MeanField, log_prob, sigma
-from research.posteriors.weights import Leaves
+from research.posteriors.parameters import Leaves
 
 
 class Prior(NamedTuple):

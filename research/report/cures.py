@@ -1,6 +1,6 @@
 """What each method did for the model, in sentences."""
 
-from research import words
+from research.metrics import format
 from research.report.reading import (
     as_is,
     best_method,
@@ -31,9 +31,9 @@ def _unfitted(fit: dict) -> str:
 
 def _fitted(fit: dict) -> str:
     fitted, low, before, after = (
-        words.number(fit[key]) for key in ("value", "low", "nll_before", "nll_after")
+        format.number(fit[key]) for key in ("value", "low", "nll_before", "nll_after")
     )
-    high = "no limit" if fit["high"] is None else words.number(fit["high"])
+    high = "no limit" if fit["high"] is None else format.number(fit["high"])
     if fit["low"] <= 1 and (fit["high"] is None or fit["high"] >= 1):
         meaning = ", an interval that holds 1, no change"
     else:
@@ -45,8 +45,8 @@ def _fitted(fit: dict) -> str:
 
 
 def _change(before: dict, after: dict, metric: str, name: str) -> str:
-    old = words.metric_value(metric, value(before, metric))
-    new = words.metric_value(metric, value(after, metric))
+    old = format.metric_value(metric, value(before, metric))
+    new = format.metric_value(metric, value(after, metric))
     if new == old:
         return f"{name} stays {old}"
     return f"{name} goes from {old} to {said(after, metric)}"
@@ -81,7 +81,7 @@ def _best(result: dict) -> dict:
     change = recommended["nll_change"]
     if change["value"] is not None:
         verdict = "more than chance" if lowers_nll(recommended) else "this may be chance"
-        text += f" Image by image the change is {words.with_interval('nll', change)}: {verdict}."
+        text += f" Image by image the change is {format.with_interval('nll', change)}: {verdict}."
     return finding(f"{best['title']} has the lowest NLL on the {images} images", text, "info")
 
 

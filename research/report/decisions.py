@@ -5,11 +5,11 @@ Thresholds come from the validation images; what they do is counted on the test 
 
 import numpy as np
 
-from research import words
 from research.data.dataset import Split
+from research.metrics import format
+from research.metrics.abstention import choose_threshold, summarise_choice
 from research.metrics.conformal import KINDS, conformal_sets, fit_conformal, summarise_conformal
-from research.metrics.predictive import scores
-from research.metrics.refusal import choose_threshold, summarise_choice
+from research.metrics.scores import scores
 
 MISS = 0.1  # the share of sets that may lack the right answer
 
@@ -43,20 +43,20 @@ def decide(
 
 def _interval(estimate: dict) -> tuple[str, str]:
     if estimate["value"] is None:
-        return words.NONE, ""
+        return format.NONE, ""
     low, high = (f"{100 * estimate[key]:.1f}" for key in ("low", "high"))
-    return words.percent(estimate["value"]), f"[{low}, {high}]"
+    return format.percent(estimate["value"]), f"[{low}, {high}]"
 
 
 def _columns(decided: dict) -> list[tuple[str, str]]:
     refusal = decided["refusal"]["refusal"]
     if refusal is None:
-        told = [("not possible", ""), (words.NONE, ""), (words.NONE, "")]
+        told = [("not possible", ""), (format.NONE, ""), (format.NONE, "")]
     else:
         told = [
             _interval({n: refusal["coverage"][n] for n in ("value", "low", "high")}),
             _interval(refusal["error"]),
-            (words.percent(refusal["bound"]), ""),
+            (format.percent(refusal["bound"]), ""),
         ]
     for kind in KINDS:
         one = decided["sets"][kind]

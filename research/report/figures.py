@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from research import words
+from research.metrics import format
 from research.report.svg import FAINT, INK, QUIET, RIGHT, WRONG, new_figure, style, to_svg
 
 SHORTEST_BAR = 0.6  # where the logarithmic count axes start, so that a count of 1 is a visible bar
@@ -86,7 +86,7 @@ def confidence_histogram(split: dict) -> str:
             ax.barh(rows[shown] + offset, widths, 0.36, left, color=colour)
             for row in rows[shown]:
                 n = counts[name][row]
-                text = f"{words.count(int(n))} {name}"
+                text = f"{format.count(int(n))} {name}"
                 end = n if name == "right" else max(n, allowed[row])
                 ax.text(end * 1.15, row + offset, text, va="center", fontsize=10)
         for row in rows[total > 0]:
@@ -103,7 +103,7 @@ def confidence_histogram(split: dict) -> str:
         ax.spines["bottom"].set_visible(False)
         ax.set_title("Answers, by their confidence")
         figure.legend(loc="outside lower right", handlelength=0.8)
-        sure = f"{words.count(int(total[0]))} of {words.count(int(total.sum()))} answers"
+        sure = f"{format.count(int(total[0]))} of {format.count(int(total.sum()))} answers"
         alt = (
             f"Histogram of confidence on a logarithmic scale. {sure} are above "
             f"{_round_percent(1 - 10.0 ** edges[1])}, {int(counts['wrong'][0])} of them wrong."
@@ -157,7 +157,7 @@ def _reliability(curve: dict, title: str, name: str, left: float, most: int) -> 
         below.set_ylim(SHORTEST_BAR, most * 2)
         below.yaxis.set_major_locator(LogLocator(numticks=4))
         below.yaxis.set_minor_locator(NullLocator())
-        below.yaxis.set_major_formatter(FuncFormatter(lambda n, _: words.count(round(n))))
+        below.yaxis.set_major_formatter(FuncFormatter(lambda n, _: format.count(round(n))))
         below.set_ylabel("images")
         below.set_xlabel("it says")
         below.set_xlim(left - 0.01, 1.01)
@@ -166,8 +166,8 @@ def _reliability(curve: dict, title: str, name: str, left: float, most: int) -> 
         figure.align_ylabels()
         worst = np.argmax(np.abs(confidence - accuracy) * count[shown])
         alt = (
-            f"Reliability diagram, {title}: where it says {words.percent(confidence[worst])} it is "
-            f"right {words.percent(accuracy[worst])} of the time."
+            f"Reliability diagram, {title}: where it says {format.percent(confidence[worst])} it "
+            f"is right {format.percent(accuracy[worst])} of the time."
         )
         return to_svg(figure, name, alt)
 
@@ -185,12 +185,12 @@ def gap(splits: dict[str, dict]) -> str:
             ax.plot(ends, [row, row], color=WRONG, alpha=0.35, linewidth=5, solid_capstyle="butt")
             _dot(ax, claimed, row + 0.12, WRONG, "D", "it says, on average" if is_first else None)
             _dot(ax, accuracy, row - 0.12, RIGHT, "o", "it is right" if is_first else None)
-        _rows(ax, [f"{name} ({words.count(splits[name]['n'])})" for name in names])
+        _rows(ax, [f"{name} ({format.count(splits[name]['n'])})" for name in names])
         ax.xaxis.set_major_locator(MaxNLocator(4))
         _percent_axis(ax.xaxis)
         figure.legend(loc="outside upper left", ncols=2, reverse=True, handletextpad=0.2)
         accuracies = [splits[name]["metrics"]["accuracy"]["value"] for name in names]
-        shown = [f"{n} {words.percent(a)}" for n, a in zip(names, accuracies, strict=True)]
+        shown = [f"{n} {format.percent(a)}" for n, a in zip(names, accuracies, strict=True)]
         alt = f"Accuracy and mean confidence by split. It is right: {', '.join(shown)}."
         return to_svg(figure, "gap", alt)
 
@@ -224,7 +224,8 @@ def history(rows: list[dict], best_step: int) -> str:
         figure.legend(*shares.get_legend_handles_labels(), loc="outside upper left", ncols=2)
         alt = (
             f"Validation images by epoch. Kept: epoch {kept['epoch']:g}, NLL "
-            f"{words.number(kept['valid_nll'])}; at the end {words.number(rows[-1]['valid_nll'])}."
+            f"{format.number(kept['valid_nll'])}; at the end "
+            f"{format.number(rows[-1]['valid_nll'])}."
         )
         return to_svg(figure, "history", alt)
 
@@ -257,7 +258,7 @@ def methods_compared(methods: dict[str, dict]) -> str:
         _percent_axis(ax.xaxis)
         figure.legend(loc="outside lower right")
         figure.align_titles()
-        values = [words.metric_value("nll", metrics["nll"]["value"]) for metrics in tests]
+        values = [format.metric_value("nll", metrics["nll"]["value"]) for metrics in tests]
         shown = [f"{t} {nll}" for t, nll in zip(titles, values, strict=True)]
         return to_svg(figure, "methods", f"NLL and ECE by method. NLL: {', '.join(shown)}.")
 

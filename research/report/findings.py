@@ -5,7 +5,7 @@ difference only where the intervals bear it, and says so where they do not. Ever
 function of `result`.
 """
 
-from research import words
+from research.metrics import format
 from research.report.cures import what_cures_did
 from research.report.reading import as_is, finding, is_below, may_have_seen_test_images, said, value
 
@@ -19,7 +19,7 @@ SATURATED_SHARE = 0.05  # of answers above 0.999999, or of one identical value
 def headline(result: dict) -> str:
     """The claim and the delivery in one sentence."""
     test = as_is(result)
-    claimed = words.metric_value("mean_confidence", value(test, "mean_confidence"))
+    claimed = format.metric_value("mean_confidence", value(test, "mean_confidence"))
     return f"It says {claimed} on average; it is right {said(test, 'accuracy')} of the time."
 
 
@@ -47,10 +47,12 @@ def wrong_above_99(test: dict) -> int:
 def _claim(result: dict) -> list[dict]:
     test = as_is(result)
     expected = test["n"] * (1 - value(test, "mean_confidence"))
-    allowed = words.plural(round(expected), "mistake") if expected >= 1 else "less than one mistake"
+    allowed = (
+        format.plural(round(expected), "mistake") if expected >= 1 else "less than one mistake"
+    )
     made = (
-        f"By its own word it should have made {allowed} in these {words.count(test['n'])} images; "
-        f"it made {words.count(test['errors'])}."
+        f"By its own word it should have made {allowed} in these {format.count(test['n'])} images; "
+        f"it made {format.count(test['errors'])}."
     )
     match verdict(test):
         case "over":
@@ -58,12 +60,12 @@ def _claim(result: dict) -> list[dict]:
         case "under":
             return [finding("It is under-confident: right more often than it says", made, "warn")]
     agree = (
-        f"What it says and what it delivers agree, as far as {words.count(test['n'])} images can "
+        f"What it says and what it delivers agree, as far as {format.count(test['n'])} images can "
         "tell. "
     )
     if not is_sure_when_wrong(test):
         return [finding("Not over-confident on images like these", agree + made, "good")]
-    mistakes = words.plural(test["errors"], "mistake")
+    mistakes = format.plural(test["errors"], "mistake")
     carry = "carries" if test["errors"] == 1 else "carry"
     average = "" if test["errors"] == 1 else " on average"
     return [
@@ -107,7 +109,7 @@ def _gap(result: dict) -> list[dict]:
             "warn",
         )
     else:
-        tells = f"No gap between training and new images that {words.count(test['n'])} images show"
+        tells = f"No gap between training and new images that {format.count(test['n'])} images show"
         gap = finding(tells, text, "good")
     if not may_have_seen_test_images(result):
         return [gap]
@@ -134,9 +136,9 @@ def _training(result: dict) -> list[dict]:
 
     def at(row):
         return (
-            f"it said {words.percent(row['valid_confidence'])}, was right "
-            f"{words.percent(row['valid_accuracy'])}, and its NLL was "
-            f"{words.number(row['valid_nll'])}"
+            f"it said {format.percent(row['valid_confidence'])}, was right "
+            f"{format.percent(row['valid_accuracy'])}, and its NLL was "
+            f"{format.number(row['valid_nll'])}"
         )
 
     return [
@@ -157,10 +159,10 @@ def _saturation(result: dict) -> list[dict]:
     is_ruled_out = value(test, "nll") is None
     if not (is_stuck or is_rounded or is_ruled_out):
         return []
-    text = f"{words.percent(extreme)} of its answers are above 0.999999."
+    text = f"{format.percent(extreme)} of its answers are above 0.999999."
     if identical >= SATURATED_SHARE:
         text += (
-            f" {words.percent(identical)} are one and the same number: among them the sure cannot "
+            f" {format.percent(identical)} are one and the same number: among them the sure cannot "
             "be told from the very sure."
         )
     if is_rounded:
@@ -179,8 +181,8 @@ def _calibration(result: dict) -> list[dict]:
     ece, chance = test["metrics"]["ece"], test["metrics"]["perfectly_calibrated_ece"]
     text = (
         "ECE, how far confidence and accuracy lie apart on average, is "
-        f"{words.with_interval('ece', ece)}. A perfectly honest model that says the same would "
-        f"show {words.with_interval('ece', chance)} on {words.count(test['n'])} images by chance."
+        f"{format.with_interval('ece', ece)}. A perfectly honest model that says the same would "
+        f"show {format.with_interval('ece', chance)} on {format.count(test['n'])} images by chance."
     )
     if ece["value"] > chance["high"]:
         return [finding("The distance from honest is real, not noise", text, "bad")]
@@ -197,8 +199,8 @@ def _mistakes(result: dict) -> list[dict]:
         f"{said(test, coverage)} of the time on the rest, instead of {said(test, 'accuracy')}."
     )
     sure = wrong_above_99(test)
-    title = f"{words.plural(test['errors'], 'mistake')} in {words.count(test['n'])} images"
-    how_sure = f"{words.count(sure) if sure else 'None'} of them with at least 99 % confidence. "
+    title = f"{format.plural(test['errors'], 'mistake')} in {format.count(test['n'])} images"
+    how_sure = f"{format.count(sure) if sure else 'None'} of them with at least 99 % confidence. "
     return [finding(title, how_sure + refusing, "warn" if sure else "info")]
 
 
@@ -209,8 +211,8 @@ def _too_few(result: dict) -> list[dict]:
     return [
         finding(
             "Few images, wide intervals",
-            f"It was tested on {words.plural(test['n'], 'image')} and made "
-            f"{words.plural(test['errors'], 'mistake')}. How sure a model has a right to be is "
+            f"It was tested on {format.plural(test['n'], 'image')} and made "
+            f"{format.plural(test['errors'], 'mistake')}. How sure a model has a right to be is "
             "learnt from its mistakes: with so few, read the intervals, not the single numbers.",
             "warn",
         )

@@ -2,7 +2,7 @@
 
 import shlex
 
-from research import words
+from research.metrics import format
 from research.report.findings import FEW_IMAGES, FEW_MISTAKES
 from research.report.reading import (
     as_is,
@@ -27,13 +27,13 @@ def _use_the_cure(result: dict) -> list[str]:
     method = result["methods"][name]
     fit = method["temperature"]
     if fit:
-        t = words.number(fit["value"])
+        t = format.number(fit["value"])
         return [
             f"Divide the logits by {t} before the softmax: the same answers, said with an honest "
             f"confidence. From probabilities: p = p ** (1 / {t}), then p / p.sum()."
         ]
     nlls = (each["splits"]["test"]["metrics"]["nll"] for each in (method, _as_it_is(result)))
-    after, before = (words.with_interval("nll", nll) for nll in nlls)
+    after, before = (format.with_interval("nll", nll) for nll in nlls)
     return [
         f"Use what did best on images held out, {method['title']}: NLL {after} instead of "
         f"{before}.{_cost(method)} {method['about']}"
@@ -52,7 +52,7 @@ def _cost(method: dict) -> str:
     if took is None:  # of a model that runs as a black box nothing can be kept
         return f" It takes {each}."
     return (
-        f" It took {words.duration(took)} to train, takes {each}, and is kept for "
+        f" It took {format.duration(took)} to train, takes {each}, and is kept for "
         "experiments.predict."
     )
 
@@ -77,11 +77,11 @@ def _more_images(result: dict) -> list[str]:
     if test["errors"] >= FEW_MISTAKES and test["n"] >= FEW_IMAGES:
         return []
     if not test["errors"]:
-        return [f"Find images that it gets wrong: it made no mistake in {words.count(test['n'])}."]
+        return [f"Find images that it gets wrong: it made no mistake in {format.count(test['n'])}."]
     wanted = int(round(MISTAKES_WANTED * test["n"] / test["errors"], -2))
     return [
-        f"Collect more test images: about {words.count(wanted)} hold {MISTAKES_WANTED} mistakes at "
-        "this rate, enough for narrow intervals."
+        f"Collect more test images: about {format.count(wanted)} hold {MISTAKES_WANTED} mistakes "
+        "at this rate, enough for narrow intervals."
     ]
 
 
@@ -91,8 +91,8 @@ def _certified(result: dict) -> list[str]:
     if not refusal or not refusal["share_refused"]:
         return []
     return [
-        f"{method['title']}: send the {words.percent(refusal['share_refused'])} it is least sure "
-        f"of to a person. Of the rest at most {words.percent(refusal['bound'])} are wrong, with "
+        f"{method['title']}: send the {format.percent(refusal['share_refused'])} it is least sure "
+        f"of to a person. Of the rest at most {format.percent(refusal['bound'])} are wrong, with "
         "95 % certainty, on images like these."
     ]
 

@@ -9,7 +9,7 @@ import numpy as np
 from markupsafe import Markup
 from PIL import Image
 
-from research import words
+from research.metrics import format
 from research.report import decisions, figures, why
 from research.report.findings import headline
 from research.report.reading import best_method
@@ -37,7 +37,7 @@ def _shown_mistakes(result: dict, pictures: list[np.ndarray | None]) -> list[dic
         | {
             "picture": None if picture is None else data_uri(picture),
             "is_small": picture is not None and max(picture.shape[:2]) < SMALL,
-            "says": words.percent(mistake["confidence"]),
+            "says": format.percent(mistake["confidence"]),
         }
         for mistake, picture in zip(result["mistakes"], pictures, strict=True)
     ]
@@ -45,10 +45,10 @@ def _shown_mistakes(result: dict, pictures: list[np.ndarray | None]) -> list[dic
 
 def _row(metric: str, splits: list[dict]) -> tuple[str, list[tuple[str, str]]]:
     """A metric's name, and its (value, interval) as text for every column."""
-    return words.metric_name(metric), [
+    return format.metric_name(metric), [
         (
-            words.metric_value(metric, split["metrics"][metric]["value"]),
-            words.metric_interval(metric, split["metrics"][metric]),
+            format.metric_value(metric, split["metrics"][metric]["value"]),
+            format.metric_interval(metric, split["metrics"][metric]),
         )
         for split in splits
     ]
@@ -56,14 +56,14 @@ def _row(metric: str, splits: list[dict]) -> tuple[str, list[tuple[str, str]]]:
 
 def _split_rows(splits: list[dict]) -> list[tuple[str, list[tuple[str, str]]]]:
     counts = [
-        (name, [(words.count(split[key]), "") for split in splits])
+        (name, [(format.count(split[key]), "") for split in splits])
         for name, key in (("Images", "n"), ("Mistakes", "errors"))
     ]
     return counts + [_row(metric, splits) for metric in TABLE_METRICS]
 
 
 def _method_columns() -> list[str]:
-    return [*map(words.metric_name, TABLE_METRICS), "Time per image", "Training"]
+    return [*map(format.metric_name, TABLE_METRICS), "Time per image", "Training"]
 
 
 def _method_rows(methods: list[dict]) -> list[tuple[str, list[tuple[str, str]]]]:
@@ -74,11 +74,11 @@ def _method_rows(methods: list[dict]) -> list[tuple[str, list[tuple[str, str]]]]
         cells = [_row(metric, [method["splits"]["test"]])[1][0] for metric in TABLE_METRICS]
         cells.append(
             (
-                words.NONE if each is None else f"{each:.3g} ms",
-                words.plural(method["draws"], "draw"),
+                format.NONE if each is None else f"{each:.3g} ms",
+                format.plural(method["draws"], "draw"),
             )
         )
-        cells.append((words.duration(trained) if trained else words.NONE, ""))
+        cells.append((format.duration(trained) if trained else format.NONE, ""))
         rows.append((method["title"], cells))
     return rows
 
@@ -170,9 +170,9 @@ def render(
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "together": words.keep_together,
-        "count": words.count,
-        "duration": words.duration,
+        "together": format.keep_together,
+        "count": format.count,
+        "duration": format.duration,
     }
     splits, methods = result["methods"]["point"]["splits"], list(result["methods"].values())
     return environment.get_template("page.html").render(
@@ -194,7 +194,7 @@ def render(
         findings=[found for found in result["findings"] if not found["method"]],
         cures=[found for found in result["findings"] if found["method"]],
         decision_rows=decisions.rows(methods),
-        max_error=words.percent(result["max_error"]),
+        max_error=format.percent(result["max_error"]),
         number_rows=_number_rows(result),
         steps=[_split_command(step) for step in result["next"]],
     )

@@ -2,8 +2,8 @@
 
 import math
 
-from research import words
-from research.verdict import PRESENT
+from research.diagnosis.verdict import PRESENT
+from research.metrics import format
 
 
 def finding(title: str, text: str, tone: str, method: str = "") -> dict:
@@ -18,7 +18,7 @@ def as_is(result: dict) -> dict:
 
 def said(split: dict, metric: str) -> str:
     """A metric of a split with its interval, as it stands in a sentence."""
-    return words.with_interval(metric, split["metrics"][metric])
+    return format.with_interval(metric, split["metrics"][metric])
 
 
 def value(split: dict, metric: str) -> float | None:
@@ -52,7 +52,7 @@ def may_have_seen_test_images(result: dict) -> bool:
     return is_untouched and has_splits and not result["data"]["given_splits"]
 
 
-UNLIKE_VALIDATION = ("class_balance", "shifted_images")  # the test images are of another kind
+UNLIKE_VALIDATION = ("class_imbalance", "covariate_shift")  # the test images are of another kind
 
 
 def chosen_by(result: dict) -> str:

@@ -3,7 +3,7 @@
 import textwrap
 from itertools import zip_longest
 
-from research import words
+from research.metrics import format
 from research.report import why
 from research.report.findings import headline
 
@@ -33,8 +33,8 @@ def _table(head: list[str], rows: list[tuple[str, list[tuple[str, str]]]]) -> li
 def _cells(split: dict) -> list[tuple[str, str]]:
     return [
         (
-            words.metric_value(name, split["metrics"][name]["value"]),
-            words.metric_interval(name, split["metrics"][name]),
+            format.metric_value(name, split["metrics"][name]["value"]),
+            format.metric_interval(name, split["metrics"][name]),
         )
         for name in COLUMNS
     ]
@@ -42,14 +42,14 @@ def _cells(split: dict) -> list[tuple[str, str]]:
 
 def _cost(method: dict) -> str:
     milliseconds = method["milliseconds_per_image"]
-    return words.NONE if milliseconds is None else f"{milliseconds:.3g} ms"
+    return format.NONE if milliseconds is None else f"{milliseconds:.3g} ms"
 
 
 def _wrapped(text: str, mark: str = "") -> str:
     """A paragraph beside its mark, with every number kept together with its unit."""
     indent = " " * 3 if mark else ""
     lines = textwrap.fill(
-        words.keep_together(text),
+        format.keep_together(text),
         WIDTH,
         initial_indent=mark.ljust(len(indent)),
         subsequent_indent=indent,
@@ -66,7 +66,7 @@ def _subject(result: dict) -> list[str]:
     lines = [
         f"Data: {data['name']}, {len(data['classes'])} classes{size}. {' '.join(data['notes'])}"
     ]
-    count = "" if model["parameters"] is None else f", {words.count(model['parameters'])} weights"
+    count = "" if model["parameters"] is None else f", {format.count(model['parameters'])} weights"
     lines.append(f"Model: {model['description']}{count}.")
     if model["preprocess"]:
         lines.append(f"Pixels: {model['preprocess']['name']} ({model['preprocess']['reason']}).")
@@ -85,12 +85,12 @@ def summary(result: dict, page: str = "report.html") -> str:
         result: the contents of result.json, with its findings and next steps.
         page: the path of report.html, as the person would type it.
     """
-    metrics = [words.metric_name(name) for name in COLUMNS]
+    metrics = [format.metric_name(name) for name in COLUMNS]
     methods = result["methods"]
     splits = _table(
         ["As it is", "Images", *metrics],
         [
-            (name, [(words.count(split["n"]), ""), *_cells(split)])
+            (name, [(format.count(split["n"]), ""), *_cells(split)])
             for name, split in methods["point"]["splits"].items()
         ],
     )

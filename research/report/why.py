@@ -1,13 +1,13 @@
 """The diagnosis as the part `diagnosis` of result.json, and in a person's words."""
 
-from research import words
 from research.data.dataset import Split
-from research.diagnose import Found
+from research.diagnosis.collect import Observed
+from research.diagnosis.diagnose import Found
+from research.diagnosis.verdict import ABSENT, PRESENT, UNKNOWN, Effect
+from research.metrics import format
 from research.metrics.intervals import Estimate
-from research.metrics.predictive import scores
-from research.observe import Observed
+from research.metrics.scores import scores
 from research.report.reading import as_is, lowers_nll, value
-from research.verdict import ABSENT, PRESENT, UNKNOWN, Effect
 
 NEW = "new"  # the split of images that nobody has labelled
 NO_FAULT = ("well_calibrated",)  # a finding that is no illness
@@ -99,7 +99,7 @@ def absent(result: dict) -> list[dict]:
 
 def told_number(cause: dict) -> str:
     """The number behind a verdict with its interval: "0.257 [0.201, 0.312]"."""
-    return words.with_interval("number", cause["number"])
+    return format.with_interval("number", cause["number"])
 
 
 def told_effect(cause: dict) -> str:
@@ -107,10 +107,10 @@ def told_effect(cause: dict) -> str:
     effect = cause["effect"]
     if effect is None or effect["nll"]["value"] is None:
         return ""
-    nll = words.with_interval("nll", effect["nll"])
-    if cause["cause"] in ("judged_on_training_images", "leakage", "shortcut"):
+    nll = format.with_interval("nll", effect["nll"])
+    if cause["cause"] in ("evaluated_on_training_data", "leakage", "shortcut"):
         return f"It hides {nll} nats of NLL."
-    more = f", and {words.percent(effect['ece'], 2)} of ECE" if (effect["ece"] or 0) > 0 else ""
+    more = f", and {format.percent(effect['ece'], 2)} of ECE" if (effect["ece"] or 0) > 0 else ""
     return f"It costs {nll} nats of NLL{more}."
 
 
@@ -127,7 +127,7 @@ def _by_nature(result: dict) -> str:
     cured = result["methods"].get("temperature")
     fit = cured and cured["temperature"]
     if fit and fit["value"] > 1 and lowers_nll(cured["splits"]["test"]):
-        told += f"; dividing the logits by {words.number(fit['value'])} mends that"
+        told += f"; dividing the logits by {format.number(fit['value'])} mends that"
     return f"{told}."
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax, logsumexp
 
-from research.calibrate import calibrate, calibrator_names
+from research.calibrators.fit import calibrate, calibrator_names
 from research.metrics.calibration import ece
-from research.metrics.predictive import scores
+from research.metrics.scores import scores
 
 CASES = [
     (name, num_classes)

@@ -8,9 +8,9 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 
-from research.calibrate import calibrate
+from research.calibrators.fit import calibrate
 from research.calibrators.platt import platt
-from research.errors import UserError
+from research.runtime.errors import UserError
 
 
 class Scorer(ClassifierMixin, BaseEstimator):

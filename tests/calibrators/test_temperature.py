@@ -1,7 +1,6 @@
 import numpy as np
 
-from research.calibrators.temperature import temperature
-from research.methods.temperature import fit_temperature
+from research.calibrators.temperature import fit_temperature, temperature
 
 
 def test_it_is_the_fit_of_the_method_and_keeps_every_answer(distorted):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax, softmax
 
+from research.calibrators.temperature import fit_temperature
 from research.calibrators.vector import vector
-from research.methods.temperature import fit_temperature
 
 
 def _theta(fitted):

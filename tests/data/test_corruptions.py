@@ -13,7 +13,7 @@ from scipy.ndimage import gaussian_filter
 from research.data import corruptions
 from research.data.corruptions import CORRUPTIONS, LEVELS, corrupt, corrupt_all, rotate
 from research.data.jpeg import lose_as_jpeg, quantisation_tables
-from research.errors import UserError
+from research.runtime.errors import UserError
 
 KEY = jax.random.key(0)
 STAY_GREY = [name for name in CORRUPTIONS if name != "noise"]  # each channel has its own noise

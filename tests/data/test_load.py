@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import research.data
+import research.data.sources
 from research.data import load
 from research.data.streamed import StreamedImages
-from research.errors import UserError
+from research.runtime.errors import UserError
 
 
 def same(a, b):
@@ -157,7 +157,7 @@ def test_splits_are_written(make_folder, tmp_path):
 @pytest.fixture
 def decoded(monkeypatch):
     """Counts the files that are decoded."""
-    folder = import_module("research.data.folder")
+    folder = import_module("research.data.sources.folder")
     names, decode = [], folder.decode
     monkeypatch.setattr(folder, "decode", lambda f, name: names.append(name) or decode(f, name))
     return names
@@ -240,11 +240,12 @@ def test_a_new_kind_of_source_is_one_new_file(tmp_path, monkeypatch):
         "    n = np.arange(20)\n"
         "    return Source(spec, ('even', 'odd'), n % 2, n.astype(str), read, 'greys 1')\n"
     )
-    monkeypatch.setattr(research.data, "__path__", [*research.data.__path__, str(tmp_path)])
+    path = [*research.data.sources.__path__, str(tmp_path)]
+    monkeypatch.setattr(research.data.sources, "__path__", path)
     data = load("greys", image_size=8)
     assert data.classes == ("even", "odd")
     np.testing.assert_array_equal(data.train.images[:, 0, 0, 0], data.train.ids.astype(int))
-    assert sys.modules.pop("research.data.greys")
+    assert sys.modules.pop("research.data.sources.greys")
 
 
 def test_the_fingerprint_tells_pixels_and_order(make_folder):

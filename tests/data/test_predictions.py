@@ -7,7 +7,7 @@ import pytest
 from scipy.special import log_softmax
 
 from research.data.predictions import SMALLEST, read_predictions
-from research.errors import UserError
+from research.runtime.errors import UserError
 
 LOGITS = np.random.default_rng(0).normal(0, 3, (12, 3))
 LOG_PROBS = log_softmax(LOGITS, axis=1)

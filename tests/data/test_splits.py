@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from research.data.source import TEST, TRAIN, VALID
+from research.data.sources.source import TEST, TRAIN, VALID
 from research.data.splits import DROPPED, apportion, assign, choose, trim
-from research.errors import UserError
+from research.runtime.errors import UserError
 
 
 def generator(seed=0):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 
-from research.evidence import Evidence, Part
+from research.diagnosis.evidence import Evidence, Part
 
 SIZES = {"train": 400, "valid": 200, "test": 300}
 CENTRES = 1.6 * np.eye(3, 6)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 
-from research.diagnose import cause_names, diagnose, load
-from research.evidence import Evidence, New, Part
-from research.verdict import ABSENT, PRESENT, UNKNOWN
+from research.diagnosis.diagnose import cause_names, diagnose, load
+from research.diagnosis.evidence import Evidence, New, Part
+from research.diagnosis.verdict import ABSENT, PRESENT, UNKNOWN
 from tests.diagnosis.conftest import evidence_of, sample, true_log_probs
 
 FLAT = tuple({"loss": 1.0 + 0.9 * 0.5**e, "valid_nll": 0.5, "epoch": e} for e in range(20))
@@ -94,15 +94,15 @@ def test_judged_on_training_images(data):
         return log_softmax(8 * np.eye(3)[of_length[len(features)]], axis=1)
 
     seen = evidence_of(data, say, knows_training=False)
-    assert named(seen)[0] == "judged_on_training_images"
-    assert judge("judged_on_training_images", evidence_of(data, say)).state == ABSENT
+    assert named(seen)[0] == "evaluated_on_training_data"
+    assert judge("evaluated_on_training_data", evidence_of(data, say)).state == ABSENT
 
     def better_in_training(features):
         surer = 12 if len(features) == len(data["train"][1]) else 4
         return log_softmax(surer * np.eye(3)[of_length[len(features)]], axis=1)
 
     gifted = evidence_of(data, better_in_training, knows_training=False)
-    assert judge("judged_on_training_images", gifted).state == ABSENT
+    assert judge("evaluated_on_training_data", gifted).state == ABSENT
 
 
 def test_too_few_images(data):
@@ -127,28 +127,28 @@ def test_class_balance(data):
     x, labels = data["train"]
     kept = (labels != 0) | (np.random.default_rng(1).random(len(labels)) < 0.06)
     rare = data | {"train": (x[kept], labels[kept])}
-    found = judge("class_balance", evidence_of(rare))
+    found = judge("class_imbalance", evidence_of(rare))
     assert found.state == PRESENT
     assert found.number.value > 2
     learnt = np.bincount(labels[kept], weights=found.counts)
     assert learnt.max() < 2 * learnt.min()  # rare images are learnt more often
-    assert judge("class_balance", evidence_of(data)).state == ABSENT
+    assert judge("class_imbalance", evidence_of(data)).state == ABSENT
 
 
 def test_shifted_images(data):
     x, labels = data["test"]
     moved = data | {"test": (x + np.eye(1, 6, dtype=np.float32) * 2, labels)}  # all look like "a"
-    assert judge("shifted_images", evidence_of(moved)).state == PRESENT
-    assert judge("shifted_images", evidence_of(data)).state == ABSENT
+    assert judge("covariate_shift", evidence_of(moved)).state == PRESENT
+    assert judge("covariate_shift", evidence_of(data)).state == ABSENT
 
 
 def test_a_shift_that_nobody_can_miss_need_not_prove_what_it_costs(data, monkeypatch):
     x, labels = data["test"]
     away = np.array([0.8, 0, 0, 0, 6, 0], np.float32)  # a little like "a", and far from all
     shifted = evidence_of(data | {"test": (x[:60] + away, labels[:60])})
-    assert judge("shifted_images", shifted).state == PRESENT
-    monkeypatch.setattr(load("shifted_images"), "OBVIOUS_AUROC", 1.0)
-    assert judge("shifted_images", shifted).state == ABSENT
+    assert judge("covariate_shift", shifted).state == PRESENT
+    monkeypatch.setattr(load("covariate_shift"), "OBVIOUS_AUROC", 1.0)
+    assert judge("covariate_shift", shifted).state == ABSENT
 
 
 def test_hard_images_are_no_wrong_labels():
@@ -171,16 +171,16 @@ def test_small_groups(data):
             shifted[name] = moved.astype(np.float32), labels
         return evidence_of(shifted)
 
-    found = judge("small_groups", with_kind({"train": 0.02, "valid": 0.4, "test": 0.4}))
+    found = judge("underrepresented_groups", with_kind({"train": 0.02, "valid": 0.4, "test": 0.4}))
     assert found.state == PRESENT
     assert found.number.low > 0.55
     assert found.effect.nll.low > 0
     assert found.counts.max() > 3
     even = with_kind({"train": 0.4, "valid": 0.4, "test": 0.4})
-    assert judge("small_groups", even).state == ABSENT
+    assert judge("underrepresented_groups", even).state == ABSENT
     only_in_test = with_kind({"train": 0.02, "valid": 0.02, "test": 0.4})  # a shift
-    assert judge("small_groups", only_in_test).state == ABSENT
-    assert judge("small_groups", evidence_of(data)).state == ABSENT
+    assert judge("underrepresented_groups", only_in_test).state == ABSENT
+    assert judge("underrepresented_groups", evidence_of(data)).state == ABSENT
 
 
 def test_class_counts_alone_are_no_shift(data):
@@ -188,7 +188,7 @@ def test_class_counts_alone_are_no_shift(data):
     x, labels = data["test"]
     kept = (labels != 0) | (np.arange(len(labels)) % 5 == 0)
     fewer = data | {"test": (x[kept], labels[kept])}
-    assert judge("shifted_images", evidence_of(fewer)).state == ABSENT
+    assert judge("covariate_shift", evidence_of(fewer)).state == ABSENT
 
 
 def test_leakage(data):
@@ -252,14 +252,14 @@ def test_what_was_not_learnt(data, history, cause):
 def test_swapped_classes_are_found_and_mended(data):
     order = np.array([1, 0, 2])
     swapped = evidence_of(data, lambda x: true_log_probs(x)[:, order])
-    found = judge("swapped_classes", swapped)
+    found = judge("permuted_classes", swapped)
     assert found.state == PRESENT
     for split in data:
         np.testing.assert_allclose(
             found.mended.parts[split].log_probs, true_log_probs(data[split][0])
         )
-    assert named(swapped)[0] == "swapped_classes"
-    assert judge("swapped_classes", evidence_of(data)).state == ABSENT
+    assert named(swapped)[0] == "permuted_classes"
+    assert judge("permuted_classes", evidence_of(data)).state == ABSENT
 
 
 def test_softmax_twice_is_found_and_undone(data):
@@ -267,12 +267,12 @@ def test_softmax_twice_is_found_and_undone(data):
         return log_softmax(3 * true_log_probs(x), axis=1)
 
     twice = evidence_of(data, lambda x: log_softmax(np.exp(sure(x)), axis=1))
-    found = judge("softmax_twice", twice)
+    found = judge("double_softmax", twice)
     assert found.state == PRESENT
     np.testing.assert_allclose(
         np.exp(found.mended.parts["test"].log_probs), np.exp(sure(data["test"][0])), atol=1e-6
     )
-    assert judge("softmax_twice", evidence_of(data, sure)).state == ABSENT
+    assert judge("double_softmax", evidence_of(data, sure)).state == ABSENT
 
 
 def test_poor_features(data):
@@ -280,8 +280,8 @@ def test_poor_features(data):
     blind = {
         n: (generator.normal(size=x.shape).astype(np.float32), y) for n, (x, y) in data.items()
     }
-    assert judge("poor_features", evidence_of(blind)).state == PRESENT
-    assert judge("poor_features", evidence_of(data)).state == ABSENT
+    assert judge("uninformative_features", evidence_of(blind)).state == PRESENT
+    assert judge("uninformative_features", evidence_of(data)).state == ABSENT
 
 
 def picture_evidence(mark):
@@ -400,7 +400,7 @@ def test_a_degenerate_case_is_told_and_never_crashes(name, evidence):
         assert each.verdict.text
 
 
-def new_images(features):
+def deployment_shift(features):
     images = np.zeros((len(features), 2, 2, 3), np.uint8)
     ids = np.array([f"{i}.jpg" for i in range(len(features))])
     return New(true_log_probs(features), features, images, ids)
@@ -408,7 +408,7 @@ def new_images(features):
 
 def test_new_images_of_the_same_kind(data):
     same, _ = sample(150, np.random.default_rng(5))
-    found = judge("new_images", evidence_of(data, new=new_images(same)))
+    found = judge("deployment_shift", evidence_of(data, new=deployment_shift(same)))
     assert found.state == ABSENT
     assert found.number.low < 0.55
 
@@ -417,8 +417,8 @@ def test_new_images_of_another_kind(data):
     """Half of them are shifted; the most unlike that are shown are among those."""
     features, _ = sample(150, np.random.default_rng(5))
     features[:75, 4:] += 3
-    found = judge("new_images", evidence_of(data, new=new_images(features)))
+    found = judge("deployment_shift", evidence_of(data, new=deployment_shift(features)))
     assert found.state == PRESENT
     assert found.number.low > 0.6
     assert all(split == "new" and index < 75 for split, index in found.suspects)
-    assert "--compare" in judge("new_images", evidence_of(data)).text
+    assert "--compare" in judge("deployment_shift", evidence_of(data)).text

@@ -14,11 +14,11 @@ import pytest
 from PIL import Image
 
 from experiments import cli, diagnose
-from research import diagnose as causes
-from research.diagnosis import shortcut
-from research.models.keras_file import import_keras_on_jax
+from research.diagnosis import diagnose as causes
+from research.diagnosis.causes import shortcut
+from research.models.keras.file import import_keras_on_jax
 
-QUICK_CAUSES = ("softmax_twice", "swapped_classes", "too_few_images", "well_calibrated")
+QUICK_CAUSES = ("double_softmax", "permuted_classes", "too_few_images", "well_calibrated")
 
 
 class Ran(NamedTuple):

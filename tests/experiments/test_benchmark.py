@@ -10,13 +10,15 @@ import numpy as np
 import optax
 import pytest
 
-from experiments import benchmark, benchmark_run, cli
-from experiments.benchmark_costs import measure_costs
-from research.errors import UserError
+from experiments import cli
+from experiments.benchmark import __main__ as benchmark
+from experiments.benchmark import run as benchmark_run
+from experiments.benchmark.costs import measure_costs
 from research.methods.ensemble import ensemble
 from research.methods.mc_dropout import mc_dropout
 from research.methods.point import point
 from research.models import chain, vgg
+from research.runtime.errors import UserError
 
 TINY = (
     *("--data", "digits", "--width", "0.05", "--epochs", "1", "--limit", "40", "--batch_size", "8"),

@@ -9,7 +9,7 @@ from typing import Literal
 import pytest
 
 from experiments import cli
-from research.errors import UserError
+from research.runtime.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from experiments import diagnose, predict
-from research import remedies
+from research.assessment import remedies
 from research.models import chain, vgg
-from research.recipe import parse
+from research.training.recipe import parse
 
 SMALL = (
     *("--image_size", "32", "--width", "0.03", "--epochs", "2", "--batch_size", "8"),

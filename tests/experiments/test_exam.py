@@ -5,10 +5,12 @@ import json
 import numpy as np
 import pytest
 
-from experiments import exam, exam_cases, exam_classifier
-from research.data import inspection
-from research.diagnose import cause_names
-from research.errors import UserError
+from experiments.exam import __main__ as exam
+from experiments.exam import cases as exam_cases
+from experiments.exam import classifier as exam_classifier
+from experiments.exam import surfaces as inspection
+from research.diagnosis.diagnose import cause_names
+from research.runtime.errors import UserError
 
 
 def row(fault, named, seed=0, strength="middle"):
@@ -64,8 +66,14 @@ def test_a_fault_changes_only_what_it_should(fault):
         np.testing.assert_array_equal(one.images[split], two.images[split])
         np.testing.assert_array_equal(one.labels[split], two.labels[split])
     is_same = all(np.array_equal(one.images[s], healthy.images[s]) for s in splits)
-    in_pixels = {"class_balance", "leakage", "overfitting", "poor_features", "shifted_images"}
-    in_pixels |= {"shortcut", "small_groups", "too_few_images"}
+    in_pixels = {
+        "class_imbalance",
+        "leakage",
+        "overfitting",
+        "uninformative_features",
+        "covariate_shift",
+    }
+    in_pixels |= {"shortcut", "underrepresented_groups", "too_few_images"}
     assert is_same == (fault not in in_pixels)
 
 
@@ -75,7 +83,7 @@ def test_the_command_scores_draws_and_goes_on(tmp_path, monkeypatch, capsys):
         return row(fault, named, seed, strength) | {"data": data, "seconds": 1.0}
 
     monkeypatch.setattr(exam, "examine_one", examined)
-    config = exam.Config(seeds="3:4", causes="healthy,softmax_twice", out=tmp_path / "exam")
+    config = exam.Config(seeds="3:4", causes="healthy,double_softmax", out=tmp_path / "exam")
     exam.main(config)
     result = json.loads((tmp_path / "exam" / "result.json").read_text())
     assert (result["named_first"]["value"], result["named_first"]["n"]) == (1, 2)

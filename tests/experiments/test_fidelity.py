@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from scipy.special import expit, log_expit
 
-from experiments import cli, fidelity
-from experiments.fidelity_methods import Length
-from experiments.fidelity_picture import entropy_bits
-from experiments.fidelity_reference import Chains, Reference, nuts
+from experiments import cli
+from experiments.fidelity import __main__ as fidelity
+from experiments.fidelity.methods import Length
+from experiments.fidelity.picture import entropy_bits
+from experiments.fidelity.reference import Chains, Reference, nuts
 from research.method import Batch
 from research.models import chain
 

@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 
 from experiments import cli, predict
-from research.errors import UserError
 from research.models import chain
+from research.runtime.errors import UserError
 
 
 def test_layers_survive_json():

@@ -15,14 +15,19 @@ import pytest
 from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.trial import TrialState, create_trial
 
-from experiments import cli, diagnose_options, tune, tune_result, tune_space, tune_study, tune_trial
-from experiments.tune_trial import Task
-from research.classifier import Classifier
+from experiments import cli, diagnose_options
+from experiments.tune import __main__ as tune
+from experiments.tune import result as tune_result
+from experiments.tune import space as tune_space
+from experiments.tune import study as tune_study
+from experiments.tune import trial as tune_trial
+from experiments.tune.trial import Task
 from research.data.dataset import Dataset, Split
-from research.errors import UserError
-from research.mesh import data_mesh
 from research.models import chain
-from research.recipe import parse
+from research.models.classifier import Classifier
+from research.runtime.errors import UserError
+from research.runtime.mesh import data_mesh
+from research.training.recipe import parse
 
 SPACE = {"learning_rate": FloatDistribution(1e-4, 1e-2, log=True)}
 DEFAULTS = {"learning_rate": 1e-3}

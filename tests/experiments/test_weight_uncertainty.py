@@ -17,13 +17,13 @@ from experiments.weight_uncertainty import (
     bandits,
     classification,
     mushroom,
-    parts,
     pruning,
     regression,
     report,
     training,
 )
-from experiments.weight_uncertainty.methods import (
+from experiments.weight_uncertainty import records as parts
+from experiments.weight_uncertainty.rows import (
     MIXTURE_GRID,
     ROWS,
     SIGMAS,
@@ -34,8 +34,8 @@ from experiments.weight_uncertainty.methods import (
     row_of,
     with_fixed,
 )
-from research.errors import UserError
 from research.posteriors.mean_field import MeanField, softplus_inverse
+from research.runtime.errors import UserError
 
 RESULTS = Path(classification.__file__).with_name("results")
 

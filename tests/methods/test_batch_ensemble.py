@@ -8,7 +8,6 @@ import pytest
 from scipy.integrate import quad
 from scipy.stats import norm
 
-from research.errors import UserError
 from research.method import Batch
 from research.methods.batch_ensemble import (
     batch_ensemble,
@@ -17,7 +16,8 @@ from research.methods.batch_ensemble import (
     run_members,
 )
 from research.models import chain
-from research.optimizer import make_optimizer
+from research.runtime.errors import UserError
+from research.training.optimizer import make_optimizer
 
 M, B = 3, 7
 

@@ -8,11 +8,11 @@ import numpy as np
 import optax
 import pytest
 
-from research.errors import UserError
 from research.method import Batch
 from research.methods.bayes_by_backprop import bayes_by_backprop
 from research.models import chain
 from research.posteriors import mean_field
+from research.runtime.errors import UserError
 
 MODEL = chain.as_model(
     chain.Chain((chain.Dense("hidden", 4, "relu"), chain.Dense("predictions", 3)))

@@ -9,14 +9,15 @@ import numpy as np
 import optax
 import pytest
 
-from research import checkpoint, recipe
 from research.data.dataset import Dataset, Split
-from research.mesh import data_mesh, place, shard
 from research.method import Batch, Method
 from research.method import predict as predict_all
 from research.methods.mc_dropout import mc_dropout
 from research.models import chain
-from research.predict import predict_split
+from research.posteriors.predictive import predict_split
+from research.runtime import checkpoint
+from research.runtime.mesh import data_mesh, place, shard
+from research.training import recipe
 
 CLASSES, EXAMPLES, STEPS = 3, 64, 40
 LAYERS = (

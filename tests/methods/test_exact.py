@@ -19,10 +19,10 @@ import pytest
 from scipy.optimize import minimize
 from scipy.special import expit, log_expit
 
-from research import recipe
 from research.data.dataset import Dataset, Split
 from research.method import Batch
 from research.models import chain
+from research.training import recipe
 
 N = 20
 GENERATOR = np.random.default_rng(3)

@@ -13,10 +13,9 @@ import numpy as np
 import optax
 import pytest
 
-from research import recipe
-from research.likelihood import gaussian
-from research.method import Batch
+from research.method import Batch, gaussian
 from research.models import chain
+from research.training import recipe
 
 N, NOISE = 20, 1.0
 GENERATOR = np.random.default_rng(1)

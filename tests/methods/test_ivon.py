@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from research.errors import UserError
 from research.method import Batch, Model
 from research.methods.ivon import IvonState, draw_weights, initial_hessian, ivon, sigma, update
+from research.runtime.errors import UserError
 
 BATCH = Batch(jnp.zeros((4, 1)), jnp.arange(4) % 2)
 

@@ -11,13 +11,13 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from research.data.dataset import Dataset, Split
-from research.errors import UserError
 from research.method import Batch, Model, predict
 from research.methods.laplace import _batches, laplace
 from research.methods.point import point
 from research.models import chain
 from research.posteriors import curvature, ggn
 from research.posteriors.prior_precision import maximise_evidence
+from research.runtime.errors import UserError
 
 LAYERS = (chain.Dense("hidden", 4, "tanh"), chain.Dense("predictions", 3))
 TX = optax.sgd(0.1)

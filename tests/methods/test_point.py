@@ -6,14 +6,12 @@ import numpy as np
 import optax
 import pytest
 
-from research.errors import UserError
-from research.likelihood import batch_metrics
-from research.losses import mixup
-from research.mesh import data_mesh, shard
-from research.method import Batch
-from research.methods.point import point
+from research.method import Batch, batch_metrics
+from research.methods.point import mixup, point
 from research.models import chain
 from research.models.preprocess import PREPROCESS
+from research.runtime.errors import UserError
+from research.runtime.mesh import data_mesh, shard
 
 RATE = 0.1
 START = {"predictions": {"kernel": np.linspace(-1, 1, 12).reshape(4, 3), "bias": np.zeros(3)}}

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy.linalg import solve_discrete_lyapunov
 
-from research.errors import UserError
 from research.method import Batch, Model
 from research.methods.sgmcmc import hamiltonian, langevin, plan, prior_energy, sgmcmc
+from research.runtime.errors import UserError
 
 CHAINS = 5000
 BATCH = Batch(jnp.zeros((4, 1)), jnp.arange(4) % 2)

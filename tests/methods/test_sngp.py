@@ -7,10 +7,10 @@ import optax
 import pytest
 
 from research.data.dataset import Dataset, Split
-from research.errors import UserError
 from research.method import Batch, predict
 from research.methods.sngp import Head, random_features, sngp, spectral_normalise
 from research.models import chain
+from research.runtime.errors import UserError
 
 FEATURES, CLASSES, AMPLITUDE = 24, 3, 2.0
 

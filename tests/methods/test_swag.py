@@ -6,10 +6,10 @@ import numpy as np
 import optax
 import pytest
 
-from research.errors import UserError
 from research.method import Batch
 from research.methods.swag import collect, draw_weights, nothing_collected, swag, variances
 from research.models import chain
+from research.runtime.errors import UserError
 
 DRAWS = 20_000
 

@@ -6,7 +6,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, logsumexp
 from scipy.stats import binom
 
-from research.methods.temperature import _nll, cross_fit, fit_temperature
+from research.calibrators.temperature import _nll, cross_fit, fit_temperature
 
 
 def _sharpened(seed, n, true_temperature, classes=4):

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from research.metrics.predictive import Scores, scores
+from research.metrics.scores import Scores, scores
 
 
 class Sample(NamedTuple):

@@ -7,8 +7,8 @@ import pytest
 from scipy.special import log_softmax
 from scipy.stats import binom
 
-from research.errors import UserError
 from research.metrics.conformal import conformal_sets, fit_conformal, summarise_conformal
+from research.runtime.errors import UserError
 
 KINDS = pytest.mark.parametrize("kind", ["plain", "adaptive"])
 

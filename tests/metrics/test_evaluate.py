@@ -6,7 +6,7 @@ import pytest
 from research.metrics.bins import equal_mass_bins
 from research.metrics.calibration import binned_error, debiased_error
 from research.metrics.evaluate import DESCRIPTIONS, TABLE, evaluate
-from research.metrics.predictive import Scores
+from research.metrics.scores import Scores
 
 # Their bins are made of the sample, so a resample of its own would have others.
 OWN_BINS = {"equal_mass_ece": binned_error, "debiased_ece": debiased_error}

@@ -7,7 +7,7 @@ from scipy.stats import binom
 from research.metrics import proper
 from research.metrics.intervals import bootstrap
 from research.metrics.paired import nll_change
-from research.metrics.predictive import scores
+from research.metrics.scores import scores
 
 
 def _scores(seed, n=300, temperature=1.0):

@@ -6,7 +6,7 @@ from scipy.special import log_softmax
 
 from research.metrics.calibration import perfectly_calibrated_ece
 from research.metrics.evaluate import TABLE
-from research.metrics.predictive import Scores, scores
+from research.metrics.scores import Scores, scores
 
 
 @pytest.fixture(scope="module")

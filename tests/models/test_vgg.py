@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from jax import lax
 
-from research.errors import UserError
 from research.models import chain
 from research.models.convolution import convolve, patches_convolution
 from research.models.preprocess import PREPROCESS
 from research.models.vgg import VGG16
+from research.runtime.errors import UserError
 
 
 def _random_params(network, size):

@@ -11,7 +11,7 @@ import pytest
 from research.models import chain
 from research.posteriors.estimators import ESTIMATORS
 from research.posteriors.mean_field import MeanField, around, sigma
-from research.posteriors.weights import join
+from research.posteriors.parameters import join
 
 DRAWS = 2000
 # Most of the time goes into compiling, not into the draws.

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from research import words
+from research.metrics import format
 from research.report.findings import headline
 from research.report.page import data_uri, render
 from tests.report.conftest import HOSTILE, make_result
@@ -93,7 +93,7 @@ def test_in_a_browser(seen, full_result, width):
     told = [headline(full_result), *(f["text"] for f in full_result["findings"])]
     told += full_result["descriptions"].values()
     for sentence in told:
-        assert " ".join(words.keep_together(sentence).split()) in text
+        assert " ".join(format.keep_together(sentence).split()) in text
     assert f"Says {HOSTILE}, 99.9998 %. It is good. good/IMG_0.jpg" in text
     assert full_result["command"] in text
     told = ("Title of label_noise", "What to do: Look at", "What was found", "How sure it is")
@@ -146,8 +146,8 @@ def test_it_refers_to_nothing_outside_itself(page):
 def test_every_number_has_its_meaning(page, full_result):
     text = html.unescape(page)
     for metric, meaning in full_result["descriptions"].items():
-        assert f"<strong>{words.metric_name(metric)}</strong>" in text
-        assert words.keep_together(meaning) in text
+        assert f"<strong>{format.metric_name(metric)}</strong>" in text
+        assert format.keep_together(meaning) in text
 
 
 def test_ids_are_unique(page):

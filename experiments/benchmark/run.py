@@ -1,0 +1,193 @@
+"""One method on one seed: trained, asked about everything, and what it said kept in one file.
+
+The file is written whole or not at all, so a method that has one is never trained or asked again.
+"""
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import optax
+from jax.sharding import Mesh
+from scipy.special import log_softmax
+
+from experiments.benchmark.costs import PREDICT_BATCH, measure_costs
+from research.calibrators.temperature import fit_temperature
+from research.data.corruptions import CORRUPTIONS, NUM_LEVELS, corrupt_all
+from research.data.dataset import Dataset, Images
+from research.method import Method, Model
+from research.metrics import format
+from research.metrics.scores import predictive
+from research.posteriors.predictive import predictor
+from research.runtime.errors import UserError
+from research.runtime.files import write_json, write_whole
+from research.training import recipe as recipes
+from research.training.fit import Fitted, Options, fit, folder_name
+from research.training.recipe import Given, Recipe, starting_point
+
+POINT = Recipe("point")
+
+
+class Bench(NamedTuple):
+    """What all methods of a seed share."""
+
+    seed: int
+    dataset: Dataset
+    head: str  # of the network
+    outside: Images | None  # images of another kind
+    model: Model
+    options: Options
+    test_index: np.ndarray  # the images of the test split that are asked about
+    worse_index: np.ndarray  # those that are corrupted
+    directory: Path  # of the seed
+    mesh: Mesh
+
+
+def costs_file(out: Path, recipe: Recipe) -> Path:
+    """Where the run's folder has what a method costs; it is the same for all seeds."""
+    return out / "costs" / f"{folder_name(recipe)}.json"
+
+
+def predictions_file(directory: Path, recipe: Recipe) -> Path:
+    """Where a seed's folder has what a method said."""
+    return directory / folder_name(recipe) / "predictions.npz"
+
+
+def _plain_and_tempered(log_probs: np.ndarray, temperature: float) -> np.ndarray:
+    """Draws [S, N, K] as two predictive distributions [2, N, K] float32: at T = 1 and at T."""
+    tempered = log_softmax(np.asarray(log_probs, np.float64) / temperature, axis=-1)
+    both = [predictive(each).log_probs for each in (log_probs, tempered)]
+    return np.stack(both).astype(np.float32)
+
+
+def _ask(fitted: Fitted, bench: Bench, key: jax.Array) -> dict[str, np.ndarray]:
+    """What a method says: of the test split, images of another kind, and corrupted ones.
+
+    Returns:
+        `test` [2, N, K], `outside` [2, M, K], `worse` [2, C, L, n, K]: log-probabilities before and
+        after temperature scaling; their labels; the `temperature`.
+    """
+    valid, test = bench.dataset.valid, bench.dataset.test
+    outside = () if bench.outside is None else bench.outside
+    largest = max(len(valid.labels), len(bench.test_index), len(outside))
+    batch_size = -(-min(PREDICT_BATCH, largest) // bench.mesh.size) * bench.mesh.size
+    draw_key, worse_key = jax.random.split(key)
+    ask = predictor(fitted.method, draw_key, batch_size, bench.mesh)
+    temperature = fit_temperature(ask(fitted.state, valid.images), valid.labels).temperature
+
+    def said_of(images):
+        return _plain_and_tempered(ask(fitted.state, images), temperature)
+
+    arrays = {
+        "temperature": np.float64(temperature),
+        "test": said_of(test.images[bench.test_index]),
+        "labels": test.labels[bench.test_index],
+        "worse_labels": test.labels[bench.worse_index],
+    }
+    if bench.outside is not None:
+        arrays["outside"] = said_of(bench.outside)
+    originals = test.images[bench.worse_index]
+    cells = [
+        [
+            said_of(corrupt_all(jax.random.fold_in(worse_key, number), originals, name, level))
+            for level in range(1, NUM_LEVELS + 1)
+        ]
+        for number, name in enumerate(CORRUPTIONS)
+    ]
+    arrays["worse"] = np.moveaxis(np.array(cells), 2, 0)
+    return arrays
+
+
+def _fit(recipe: Recipe, bench: Bench, params: Any = None) -> Fitted:
+    key = jax.random.key(bench.seed)
+    where = bench.directory, bench.mesh
+    return fit(recipe, bench.model, bench.dataset, bench.options, key, *where, params)
+
+
+def _seconds(recipe: Recipe, fitted: Fitted, bench: Bench, point: Fitted) -> float:
+    """Of training, with that of what it starts from: a trained network is not free."""
+    start = starting_point(recipe)
+    if start is None:
+        return fitted.seconds
+    return fitted.seconds + (point if start == POINT else _fit(start, bench)).seconds
+
+
+def _run(recipe: Recipe, bench: Bench, point: Fitted) -> None:
+    """Fits a method, measures what it costs, asks it, and writes what it said.
+
+    Raises:
+        UserError: training diverged, or the method refuses its options.
+    """
+    fitted = point if recipe == POINT else _fit(recipe, bench, point.state.params)
+    costs = costs_file(bench.directory.parent, recipe)
+    if not costs.exists():
+        image, size = bench.dataset.test.images.shape[1:], bench.options.batch_size
+        told = fitted.method, fitted.state, bench.model, image, size, fitted.num_steps > 0
+        write_json(costs, measure_costs(*told))
+    arrays = _ask(fitted, bench, jax.random.fold_in(jax.random.key(bench.seed), 1))
+    arrays["seconds"] = np.float64(_seconds(recipe, fitted, bench, point))
+    arrays["point_seconds"] = np.float64(point.seconds)
+    path = predictions_file(bench.directory, recipe)
+    write_whole(path, lambda part: np.savez(part, **arrays))
+
+
+def build(recipe: Recipe, bench: Bench) -> Method:
+    """The method, to see before anything is trained that its options are right.
+
+    Raises:
+        UserError: they are not.
+    """
+    n, options = bench.dataset.num_train, bench.options
+    per_epoch = max(1, n // options.batch_size)
+    steps = round(options.epochs * recipes.training(recipe).epochs * per_epoch)
+    rate = optax.constant_schedule(options.learning_rate)
+    return recipes.build(recipe, Given(bench.model, optax.sgd(rate), rate, n, steps, per_epoch))
+
+
+def _expected_work(recipe: Recipe, bench: Bench) -> float:
+    """About how many forward passes of an image training and asking take; for the time left."""
+    method, dataset = build(recipe, bench), bench.dataset
+    trained = bench.options.epochs * recipes.training(recipe).epochs * dataset.num_train
+    asked = len(bench.test_index) + len(CORRUPTIONS) * NUM_LEVELS * len(bench.worse_index)
+    return 3 * method.members * trained + (1 if method.together else method.num_draws) * asked
+
+
+def run_missing(
+    todo: list[tuple[int, Recipe]], first: Bench, open_bench: Callable[[int], Bench]
+) -> list[str]:
+    """Fits and asks, seed by seed, what has no predictions yet.
+
+    Args:
+        todo: (seed, recipe), in the order of the seeds.
+        first: of the first of these seeds.
+        open_bench: gives the others.
+
+    Returns:
+        What went wrong, as sentences: a method that diverges does not stop the others.
+
+    Raises:
+        UserError: the point network, which all others are compared with, diverged.
+    """
+    work = {recipe: _expected_work(recipe, first) for _, recipe in todo}
+    total, done, failures = sum(work[recipe] for _, recipe in todo), 0.0, []
+    bench, point, started = first, None, time.monotonic()
+    for number, (seed, recipe) in enumerate(todo, start=1):
+        if bench.seed != seed:
+            bench, point = open_bench(seed), None
+        told = f"[{number}/{len(todo)}] seed {seed}, {recipe}"
+        print(f"{told}: begins", file=sys.stderr)
+        point = point or _fit(POINT, bench)
+        try:
+            _run(recipe, bench, point)
+        except UserError as error:
+            failures.append(f"{recipe} at seed {seed}: {error}")
+            print(f"{told}: failed: {error}", file=sys.stderr)
+        done += work[recipe]
+        taken = time.monotonic() - started
+        left = format.duration(taken * (total - done) / done)
+        print(f"{told}: ends after {format.duration(taken)}; about {left} left", file=sys.stderr)
+    return failures

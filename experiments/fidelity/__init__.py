@@ -1,0 +1,1 @@
+"""How near does each method come to the exact posterior, where that can be computed?"""

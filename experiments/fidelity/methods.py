@@ -1,0 +1,155 @@
+"""How `experiments.fidelity` trains a method on a small net: the whole training in one scan.
+
+A dense net of a few hundred weights takes a step in less time than Python needs to ask for it, so
+this is not research/train.py: no checkpoints, no early stopping. The last state is kept, for a
+validation split has no place in a posterior.
+
+Every method has the prior N(0, 1/precision) on every weight, biases included: by its own options
+where it has a prior of its own, else as the weight decay precision/N of the mean loss.
+"""
+
+import time
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from research.data.dataset import Dataset
+from research.method import Batch, Method, Model, predict
+from research.models import chain
+from research.training import recipe
+from research.training.optimizer import learning_rate_schedule
+from research.training.recipe import Given, Recipe
+
+BATCH_SIZE = 25
+LEARNING_RATE = 0.01  # of Adam, for `point`
+DROPOUT = 0.05
+
+
+class Length(NamedTuple):
+    """How long to train, and how many networks to draw."""
+
+    epochs: int  # of `point`
+    num_samples: int  # where a method is not told otherwise
+
+
+class Fitted(NamedTuple):
+    """A method that is ready to predict, once for each seed."""
+
+    method: Method
+    states: tuple[Any, ...]
+    seconds: float  # of one training and of what it starts from; without compilation
+
+
+def network(dropout: float = 0.0) -> Model:
+    """2-16-16-2, tanh: smooth, so that NUTS follows it well."""
+    layers = []
+    for name in ("first", "second"):
+        layers += [chain.Dense(name, 16, "tanh"), chain.Dropout(dropout)]
+    return chain.as_model(chain.Chain((*layers, chain.Dense("predictions", 2))))
+
+
+def network_of(told: Recipe) -> Model:
+    """The network of a method; only Monte Carlo dropout has dropout, for it is nothing without."""
+    return network(DROPOUT if recipe.base(told).name == "mc_dropout" else 0.0)
+
+
+def _optimizer(told: Recipe, schedule: optax.Schedule, weight_decay: float):
+    # The factors of a BatchEnsemble are not decayed: they have a prior around 1. They are flat, and
+    # so its biases go without.
+    kernels_only = recipe.base(told).name == "batch_ensemble"
+
+    def decayed(params):
+        return jax.tree.map(lambda leaf: leaf.ndim > 1 or not kernels_only, params)
+
+    # Before Adam, not decoupled: the minimum is then that of the loss with its prior.
+    return optax.chain(optax.add_decayed_weights(weight_decay, mask=decayed), optax.adam(schedule))
+
+
+def _run(method: Method, dataset: Dataset, num_steps: int, key: jax.Array, start: Any):
+    """The state after training: a batch of its own for every member, a permutation every epoch."""
+    images, labels = jnp.asarray(dataset.train.images), jnp.asarray(dataset.train.labels)
+    init_key, order_key, step_key = jax.random.split(key, 3)
+    order_keys = jax.random.split(order_key, method.members)
+
+    def one(state, number):
+        epoch, position = jnp.divmod(number, len(labels) // BATCH_SIZE)
+
+        def batch_of(key):
+            order = jax.random.permutation(jax.random.fold_in(key, epoch), len(labels))
+            return jax.lax.dynamic_slice_in_dim(order, position * BATCH_SIZE, BATCH_SIZE)
+
+        indices = jax.vmap(batch_of)(order_keys).ravel()  # [M * B]
+        batch = Batch(images[indices], labels[indices])
+        return method.step(jax.random.fold_in(step_key, number), state, batch)[0], None
+
+    return jax.lax.scan(one, method.init(init_key, images[:1], start), jnp.arange(num_steps))[0]
+
+
+def fit(
+    told: Recipe,
+    model: Model,
+    dataset: Dataset,
+    precision: float,
+    epochs: int,
+    keys: tuple[jax.Array, ...],
+) -> Fitted:
+    """Trains a method, and first what it starts from.
+
+    Args:
+        told: the method.
+        model: the network.
+        dataset: small, of arrays; some batches long.
+        precision: of the prior.
+        epochs: of `point`.
+        keys: one for each seed; decides everything random.
+
+    Raises:
+        UserError: an option's value is refused by the method.
+    """
+    first = recipe.starting_point(told)
+    starts, seconds = (None,) * len(keys), 0.0
+    if first is not None:
+        before = fit(first, model, dataset, precision, epochs, keys)
+        starts, seconds = tuple(state.params for state in before.states), before.seconds
+    training = recipe.training(told)
+    steps_per_epoch = dataset.num_train // BATCH_SIZE
+    num_steps = round(epochs * training.epochs * steps_per_epoch)
+    schedule = learning_rate_schedule(
+        training.schedule or "cosine", LEARNING_RATE * training.learning_rate, num_steps
+    )
+    tx = _optimizer(told, schedule, precision / dataset.num_train)
+    given = Given(model, tx, schedule, dataset.num_train, num_steps, steps_per_epoch)
+    prior = {
+        "prior_precision": precision,
+        "prior": "gaussian",
+        "prior_sigma": precision**-0.5,
+        "prior_relative_to": "none",
+    }
+    method = recipe.build(recipe.with_options(told, **prior), given)
+    run = jax.jit(partial(_run, method, dataset, num_steps)).lower(keys[0], starts[0]).compile()
+    begun = time.perf_counter()
+    trained = jax.block_until_ready([run(*each) for each in zip(keys, starts, strict=True)])
+    seconds += (time.perf_counter() - begun) / len(keys)
+    finish_keys = [jax.random.fold_in(key, 1) for key in keys]
+    states = [method.finish(*each, dataset) for each in zip(finish_keys, trained, strict=True)]
+    return Fitted(method, tuple(states), seconds)
+
+
+def predictives(fitted: Fitted, points: np.ndarray, keys: tuple[jax.Array, ...]) -> np.ndarray:
+    """The mean probabilities over all draws, float64.
+
+    Args:
+        fitted: the method.
+        points: [G, ...], where to predict.
+        keys: one for each seed; decides the draws.
+
+    Returns:
+        [seeds, G, K].
+    """
+    run = jax.jit(lambda key, state: predict(fitted.method, key, state, jnp.asarray(points)))
+    log_probs = [run(*each) for each in zip(keys, fitted.states, strict=True)]  # [S, G, K] each
+    return np.stack([np.mean(np.exp(np.asarray(each, np.float64)), axis=0) for each in log_probs])

@@ -1,0 +1,178 @@
+"""How a method is trained on a few columns of numbers: every seed at once, in one scan.
+
+A network of a few thousand weights takes a step in less time than Python needs to ask for it, so
+this is not research/train.py: there are no checkpoints. Compiling takes longer than training, so
+the learning rate and L2 are arrays, and trainings that differ in nothing else share a program.
+"""
+
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from research.data.dataset import Dataset, Split
+from research.method import Batch, Method, Model, predict
+from research.models import chain
+from research.training import recipe
+from research.training.optimizer import learning_rate_schedule
+from research.training.recipe import Given, Recipe
+
+CLASSES = ("0", "1")
+Sets = dict[str, Batch]  # "train", "valid" and what is judged: [N, D] float32 and [N] int32
+
+
+class Network(NamedTuple):
+    """Dense layers with ReLUs, then one logit."""
+
+    units: tuple[int, ...] = (128, 64)
+    dropout: float = 0.0  # after every hidden layer
+
+
+class Training(NamedTuple):
+    """How `point` is trained, by Adam at a constant rate; a recipe may tell otherwise."""
+
+    epochs: int
+    learning_rate: float = 1e-3
+    l2: float = 0.0  # adds l2/2 times the sum of squares of the kernels to the mean loss
+    batch_size: int = 32
+    keep: str = "last"  # the weights after the last epoch, or of the "best" validation NLL
+
+
+class Fitted(NamedTuple):
+    """A method that is ready to predict, for R seeds."""
+
+    method: Method
+    states: Any  # leaves [R, ...]
+    history: dict[str, np.ndarray]  # loss and valid_nll, [R, epochs]
+
+
+def as_model(network: Network) -> Model:
+    """The network as methods know it; it takes as many columns as it is given."""
+    layers = []
+    for number, units in enumerate(network.units, start=1):
+        layers += [chain.Dense(f"hidden{number}", units, "relu"), chain.Dropout(network.dropout)]
+    last = chain.Dense("predictions", 1), chain.BinaryLogit()
+    return chain.as_model(chain.Chain((*layers, *last)))
+
+
+def _optimizer(schedule: optax.Schedule, l2: jax.Array) -> optax.GradientTransformation:
+    def kernels(params):
+        return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+
+    # Before Adam, not decoupled: the penalty that is a part of the loss.
+    return optax.chain(optax.add_decayed_weights(l2, mask=kernels), optax.adam(schedule))
+
+
+def _method(told: Recipe, network: Network, training: Training, num_train: int) -> Method:
+    plan = recipe.training(told)
+    steps_per_epoch = num_train // training.batch_size
+    num_steps = round(training.epochs * plan.epochs) * steps_per_epoch
+    rate = training.learning_rate * plan.learning_rate
+    schedule = learning_rate_schedule(plan.schedule or "constant", rate, num_steps)
+    tx = _optimizer(schedule, training.l2)
+    model = as_model(network)
+    return recipe.build(told, Given(model, tx, schedule, num_train, num_steps, steps_per_epoch))
+
+
+def _run(told, network, training, key, train, valid, start):
+    """(state, history) of one seed."""
+    init_key, order_key, steps_key, look_key = jax.random.split(key, 4)
+    plan, num_train = recipe.training(told), len(train.labels)
+    method = _method(told, network, training, num_train)
+    steps, size = num_train // training.batch_size, training.batch_size
+
+    def step(state, each):
+        key, index = each
+        batch = Batch(train.images[index], train.labels[index])
+        state, metrics = method.step(key, state, batch)
+        return state, metrics["loss"]
+
+    def order_of(key):  # of one member
+        return jax.random.permutation(key, num_train)[: steps * size].reshape(steps, size)
+
+    def epoch(carry, number):
+        state, best, lowest = carry
+        keys = jax.random.split(jax.random.fold_in(order_key, number), method.members)
+        order = jax.vmap(order_of, out_axes=1)(keys).reshape(steps, -1)  # [steps, M * B]
+        keys = jax.random.split(jax.random.fold_in(steps_key, number), steps)
+        state, losses = jax.lax.scan(step, state, (keys, order))
+        log_probs = method.apply(method.draw(look_key, state, 0), valid.images)
+        nll = -jnp.mean(jnp.take_along_axis(log_probs, valid.labels[:, None], axis=-1))
+        best = jax.tree.map(lambda new, old: jnp.where(nll < lowest, new, old), state, best)
+        history = {"loss": jnp.mean(losses), "valid_nll": nll}
+        return (state, best, jnp.fmin(nll, lowest)), history
+
+    state = method.init(init_key, train.images[:1], start)
+    begin = state, state, jnp.float32(jnp.inf)
+    epochs = jnp.arange(round(training.epochs * plan.epochs))
+    (last, best, _), history = jax.lax.scan(epoch, begin, epochs)
+    return {"last": last, "best": best}, history
+
+
+@lru_cache
+def _trainer(told: Recipe, network: Network, epochs: int, batch_size: int):
+    def one(key, rate, l2, train, valid, start):
+        training = Training(epochs, rate, l2, batch_size)
+        return _run(told, network, training, key, train, valid, start)
+
+    return jax.jit(jax.vmap(one, in_axes=(0, None, None, 0, 0, 0)))
+
+
+def _finish(method: Method, key: jax.Array, state: Any, train: Batch, valid: Batch) -> Any:
+    """`finish` of one seed."""
+    train, valid = (
+        Split(*map(np.asarray, rows), np.arange(len(rows.labels)).astype(str))
+        for rows in (train, valid)
+    )
+    return method.finish(key, state, Dataset("", CLASSES, train, valid, valid))
+
+
+def fit(told: Recipe, network: Network, training: Training, sets: Sets, keys: jax.Array) -> Fitted:
+    """Trains a method, and first what it starts from.
+
+    Args:
+        told: the method.
+        network: what it is a distribution over.
+        training: of `point`.
+        sets: leaves [R, N, ...].
+        keys: [R], one for each seed; they decide everything random.
+
+    Raises:
+        UserError: an option's value is refused by the method.
+    """
+    train, valid = sets["train"], sets["valid"]
+    method = _method(told, network, training, train.labels.shape[1])
+    if (wrap := recipe.wrapper_of_state(told)) is not None:
+        inner = fit(told.inner, network, training, sets, keys)
+        states, history = jax.vmap(wrap)(inner.states), inner.history
+    else:
+        first, start = recipe.starting_point(told), None
+        if first is not None:
+            start = fit(first, network, training, sets, keys).states.params
+        run = _trainer(told, network, training.epochs, training.batch_size)
+        rate, l2 = jnp.float32(training.learning_rate), jnp.float32(training.l2)
+        kept, history = run(keys, rate, l2, train, valid, start)
+        states = kept[training.keep]
+    finished = [
+        _finish(method, *jax.tree.map(lambda leaf, i=i: leaf[i], (keys, states, train, valid)))
+        for i in range(len(keys))
+    ]
+    states = jax.tree.map(lambda *leaves: jnp.stack(leaves), *finished)
+    return Fitted(method, states, jax.tree.map(np.asarray, history))
+
+
+def predictives(fitted: Fitted, keys: jax.Array, rows: jax.Array) -> np.ndarray:
+    """All draws for every row.
+
+    Args:
+        fitted: the method.
+        keys: [R], they decide the draws.
+        rows: [R, N, D].
+
+    Returns:
+        log_probs [R, S, N, 2].
+    """
+    return np.asarray(jax.jit(jax.vmap(partial(predict, fitted.method)))(keys, fitted.states, rows))

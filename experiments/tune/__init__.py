@@ -1,0 +1,1 @@
+"""Which options suit the images? A search on the validation split."""

@@ -1,0 +1,111 @@
+"""One trial: what was chosen, trained as `experiments.diagnose` would train it, and its NLL."""
+
+import contextlib
+import io
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import optuna
+from jax.sharding import Mesh
+from optuna.trial import FrozenTrial, Trial
+
+from experiments import diagnose_options
+from experiments.tune import result as tune_result
+from experiments.tune import space as tune_space
+from experiments.tune import study as tune_study
+from research.assessment.assess import evaluation_batch
+from research.metrics.scores import scores
+from research.models.chain import Layer
+from research.models.classifier import Classifier
+from research.posteriors.predictive import predictor
+from research.runtime.errors import UserError
+from research.training.fit import Fitted, Options, fit
+from research.training.recipe import Recipe
+
+
+class Task(NamedTuple):
+    """What all trials have in common."""
+
+    config: diagnose_options.Config  # resolved
+    recipe: Recipe
+    classifier: Classifier
+    layers: tuple[Layer, ...]  # those that are trained
+    mesh: Mesh
+    train_key: jax.Array
+    draw_key: jax.Array
+
+
+def chosen_by(trial: Trial | FrozenTrial) -> dict[str, Any]:
+    """What a trial does otherwise than the defaults."""
+    has_defaults = trial.user_attrs.get(tune_study.DEFAULTS)
+    return {} if has_defaults else tune_space.rounded(trial.params)
+
+
+def fit_trial(
+    task: Task,
+    chosen: dict[str, Any],
+    directory: Path,
+    watch: Callable[[int, float], None] | None = None,
+) -> Fitted:
+    """Trains what was chosen, as `experiments.diagnose` would, or finds it trained.
+
+    Raises:
+        UserError: training diverged.
+    """
+    config, recipe = tune_space.applied(task.config, task.recipe, chosen)
+    options = Options(**{name: getattr(config, name) for name in Options._fields})
+    is_head = config.train == "head"
+    network = tune_space.network_of(task.classifier, task.layers, chosen, is_head)
+    dataset = task.classifier.dataset
+    return fit(recipe, network, dataset, options, task.train_key, directory, task.mesh, watch=watch)
+
+
+def predict(task: Task, fitted: Fitted, split: str) -> np.ndarray:
+    """Log-probabilities [S, N, K] of a split."""
+    run = predictor(fitted.method, task.draw_key, evaluation_batch(task.mesh), task.mesh)
+    return run(fitted.state, task.classifier.dataset.splits[split].images)
+
+
+def run_trial(
+    task: Task, claimed: tune_study.Claimed, chosen: dict[str, Any], show: Callable[[str], None]
+) -> float | None:
+    """One trial's validation NLL; None: it was stopped, or diverged."""
+    dataset = task.classifier.dataset
+    steps_per_epoch = max(1, dataset.num_train // task.config.batch_size)
+
+    def watch(step, nll):
+        epoch = -(-step // steps_per_epoch)
+        show(f"epoch {epoch}, NLL {nll:.3f}")
+        claimed.trial.report(nll, epoch)
+        if not claimed.has_defaults and claimed.trial.should_prune():
+            raise optuna.TrialPruned
+
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):  # one bar for the search is enough
+            fitted = fit_trial(task, chosen, claimed.folder, watch)
+            valid = scores(predict(task, fitted, "valid"), dataset.valid.labels)
+    except optuna.TrialPruned:
+        return None
+    except UserError as error:
+        if "diverged" not in str(error):
+            raise
+        return None
+    nll = float(np.mean(valid.nll))
+    return nll if math.isfinite(nll) else None
+
+
+def judge(task: Task, study: optuna.Study, directory: Path) -> dict:
+    """The defaults and the best on the test split, which has decided nothing."""
+    defaults, best = tune_study.with_defaults(study), tune_study.best(study)
+    trials = {"defaults": defaults, "best": best}
+    if defaults is None or defaults.number == best.number:
+        trials.pop("defaults" if defaults is None else "best")
+    log_probs = {}
+    for name, trial in trials.items():
+        fitted = fit_trial(task, chosen_by(trial), tune_study.folder_of(directory, trial))
+        log_probs[name] = predict(task, fitted, "test")
+    return tune_result.judge(log_probs, task.classifier.dataset.test.labels, task.config.seed)

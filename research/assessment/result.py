@@ -1,0 +1,141 @@
+"""Predictions -> the numbers of result.json: one place decides what is judged, and how."""
+
+from typing import Any
+
+import numpy as np
+
+from research.data.dataset import Dataset, Split
+from research.data.predictions import SPLITS, PredictionsFile
+from research.metrics.evaluate import evaluate
+from research.metrics.paired import nll_change
+from research.metrics.reliability import reliability_curve
+from research.metrics.scores import scores
+from research.models.classifier import Classifier
+from research.report.histogram import histogram
+
+SCHEMA_VERSION = 1
+MOST_MISTAKES = 12
+
+
+def _plain(value: Any) -> Any:
+    """NumPy and NamedTuples -> what JSON holds; NaN and infinity become None."""
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return {name: _plain(each) for name, each in value._asdict().items()}
+    if isinstance(value, np.ndarray):
+        return [_plain(each) for each in value.tolist()]
+    if isinstance(value, float | np.floating):
+        return float(value) if np.isfinite(value) else None
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _reliability(confidence: np.ndarray, correct: np.ndarray) -> dict:
+    curve = reliability_curve(confidence, correct)._asdict()
+    lower, upper = curve.pop("lower"), curve.pop("upper")
+    edges = np.append(lower, upper[-1])
+    return {name: _plain(each) for name, each in {"edges": edges, **curve}.items()}
+
+
+def judge(log_probs: np.ndarray, labels: np.ndarray, as_it_is: np.ndarray, seed: int = 0) -> dict:
+    """One method on one split.
+
+    Args:
+        log_probs: [S, N, K].
+        labels: [N] int.
+        as_it_is: [S, N, K] of the network without any cure, to compare with.
+        seed: of the bootstrap.
+
+    Returns:
+        `n`, `errors`, `metrics` (by name: value, low, high, interval), `nll_change` (against
+        `as_it_is`, paired), `reliability` and `histogram`.
+    """
+    s = scores(log_probs, labels)
+    return {
+        "n": len(labels),
+        "errors": int(np.sum(~s.correct)),
+        "metrics": {n: _plain(e) for n, e in evaluate(log_probs, labels, seed=seed).items()},
+        "nll_change": _plain(nll_change(scores(as_it_is, labels), s, seed=seed)),
+        "reliability": _reliability(s.confidence, s.correct),
+        "histogram": histogram(s.doubt, s.correct),
+    }
+
+
+def most_confident_mistakes(
+    log_probs: np.ndarray, split: Split, classes: tuple[str, ...]
+) -> tuple[list[dict], np.ndarray]:
+    """The wrong answers that are surest.
+
+    Args:
+        log_probs: [S, N, K] of the test split.
+        split: the test split; only labels and ids are looked at.
+        classes: names.
+
+    Returns:
+        Dicts with `id`, `label`, `prediction`, `confidence` and `split`, surest first, and their
+        indices.
+    """
+    s = scores(log_probs, split.labels)
+    wrong = np.flatnonzero(~s.correct)
+    indices = wrong[np.argsort(s.doubt[wrong], kind="stable")][:MOST_MISTAKES]
+    rows = [
+        {
+            "id": str(split.ids[i]),
+            "label": classes[split.labels[i]],
+            "prediction": classes[int(np.argmax(s.probs[i]))],
+            "confidence": float(s.confidence[i]),
+            "split": "test",
+        }
+        for i in indices
+    ]
+    return rows, indices
+
+
+def describe_data(dataset: Dataset) -> dict:
+    """The `data` part of a result."""
+    return {
+        "name": dataset.name,
+        "classes": list(dataset.classes),
+        "image_size": int(dataset.test.images.shape[1]),
+        "counts": {name: len(split.labels) for name, split in dataset.splits.items()},
+        "given_splits": dataset.given_splits,
+        "facts": dict(dataset.facts),
+        "notes": list(dataset.notes),
+    }
+
+
+def describe_model(classifier: Classifier, training: dict | None) -> dict:
+    """The `model` part of a result."""
+    return {
+        "description": classifier.description,
+        "source": classifier.source,
+        "imported": classifier.params is not None,
+        "parameters": classifier.parameters,
+        "preprocess": classifier.preprocess,
+        "parity": classifier.parity,
+        "saturated_output": classifier.saturated_output,
+        "training": training,
+    }
+
+
+def describe_predictions(name: str, file: PredictionsFile) -> tuple[dict, dict]:
+    """The `data` and `model` parts of a result that is about a predictions file."""
+    counts = {split: int(np.sum(file.split == split)) for split in SPLITS if split in file.split}
+    data = {
+        "name": name,
+        "classes": list(file.classes),
+        "image_size": None,
+        "counts": counts,
+        "given_splits": len(counts) > 1,
+        "facts": {},
+        "notes": list(file.notes),
+    }
+    model = {
+        "description": f"the predictions in {name}",
+        "source": name,
+        "imported": True,
+        "parameters": None,
+        "preprocess": None,
+        "parity": None,
+        "saturated_output": bool(file.notes),
+        "training": None,
+    }
+    return data, model

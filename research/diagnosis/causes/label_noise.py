@@ -1,0 +1,123 @@
+"""Wrong labels: nobody can be right about those, and whoever learns them is wrong with zeal.
+
+Heads that have not seen an image say what it is (confident learning; Northcutt, Jiang & Chuang
+2021). Where images are merely hard, a temperature makes those answers fit the labels. Where some
+labels are drawn at random it cannot: sure and unsure answers are contradicted alike. So the share
+of random labels is a parameter beside the temperature (the symmetric noise of Mnih & Hinton 2012),
+and its likelihood says how many they are, or that nobody can tell. Mistakes that follow a rule,
+one class for another, heads learn as well; heads that were fed no suspect label do not. A label is
+suspect where the head gives another class at least the probability that it gives that class on
+average where it is the label.
+"""
+
+import numpy as np
+from scipy.special import log_softmax
+from scipy.stats import chi2
+
+from research.calibrators.temperature import fit_temperature
+from research.diagnosis.evidence import Evidence
+from research.diagnosis.verdict import ABSENT, PRESENT, Effect, Verdict, mean_of, unknown
+from research.metrics import format
+from research.metrics.intervals import Estimate
+
+TITLE = "Some labels are wrong"
+REMEDIES = ("point(weight_decay=0.1)", "point(label_smoothing=0.1)")
+LEAST_SHARE = 0.03  # of wrong labels: the interval lies above it
+LEAST_RULED_SHARE = 0.1  # likewise, of mistakes that follow a rule
+OPEN_SHARE = 0.2  # an interval from less than that to more than this tells nothing
+LEAST_IMAGES = 300
+MOST_SUSPECTS = 12
+RANDOM_SHARES = np.linspace(0.0, 0.98, 99)
+LOG_TEMPERATURES = np.linspace(-3.0, 3.0, 61)
+
+
+def wrong_share(log_probs: np.ndarray, labels: np.ndarray) -> Estimate:
+    """The share of labels that are wrong at random, and its profile-likelihood interval.
+
+    p(label) = (1 - e) softmax(log_probs / T)[label] + e / K, and e (K - 1) / K of them are wrong.
+
+    Args:
+        log_probs: [N, K] of heads that have not seen the examples.
+        labels: [N].
+    """
+    n, k = log_probs.shape
+    cooled = (log_softmax(log_probs / np.exp(u), axis=1) for u in LOG_TEMPERATURES)
+    right = np.exp(np.stack([each[np.arange(n), labels] for each in cooled]))  # [temperatures, N]
+    right = np.maximum(right, np.finfo(float).tiny)
+    best = [np.log((1 - e) * right + e / k).sum(axis=1).max() for e in RANDOM_SHARES]
+    wrong = RANDOM_SHARES * (k - 1) / k
+    likely = wrong[np.array(best) >= max(best) - chi2.ppf(0.95, df=1) / 2]
+    at_best = wrong[int(np.argmax(best))]
+    return Estimate(float(at_best), float(likely[0]), float(likely[-1]), "profile likelihood")
+
+
+def suspects(log_probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Whether a label is contradicted with the certainty usual for the other class: [N] bool.
+
+    Args:
+        log_probs: [N, K] of heads that have not seen the examples.
+        labels: [N].
+    """
+    probs, k = np.exp(log_probs), log_probs.shape[1]
+    usual = np.array(
+        [probs[labels == c, c].mean() if (labels == c).any() else 2.0 for c in range(k)]
+    )
+    others = np.where(probs >= usual, probs, 0.0)
+    others[np.arange(len(labels)), labels] = 0.0
+    return others.max(axis=1) > probs[np.arange(len(labels)), labels]
+
+
+def _told(share: Estimate) -> str:
+    if not share.high:
+        return "hardly any"
+    high = format.percent(share.high)
+    return f"{format.percent(share.low)} to {high}" if share.low else f"at most {high}"
+
+
+def judge(evidence: Evidence) -> Verdict:
+    """Whether labels contradict heads that have not seen the image, however sure those are."""
+    if (refits := evidence.refits) is None:
+        return unknown("Needs the training images beside the test images.")
+    labels, said = refits.train_labels, refits.out_of_fold
+    if len(labels) < LEAST_IMAGES:
+        return unknown(f"Needs {LEAST_IMAGES} training images at least.")
+    share, least = wrong_share(said, labels), LEAST_SHARE
+    said = log_softmax(said / fit_temperature(said[None], labels).temperature, axis=1)
+    is_suspect = suspects(said, labels)
+    if share.high < LEAST_SHARE and np.mean(is_suspect) > LEAST_RULED_SHARE:
+        share, least = wrong_share(refits.say_out_of_fold(is_suspect), labels), LEAST_RULED_SHARE
+    contradicted = format.percent(float(np.mean(said.argmax(axis=1) != labels)))
+    measure = "share of labels that are wrong at random"
+    test = "likelihood of what heads say that have not seen the image"
+    text = (
+        f"Heads that have not seen an image contradict {contradicted} of the labels. Going by how "
+        f"sure they are of it, {_told(share)} of the labels are wrong."
+    )
+    if share.low < least and share.high > OPEN_SHARE:
+        return unknown(
+            text + " Wrong labels and images that cannot be told apart look the same here; look at "
+            "some by eye."
+        )
+    if share.low < least:
+        return Verdict(ABSENT, text, measure, share, test)
+    cleaned = refits.fit(weights=(~is_suspect).astype(float))
+    test_labels = evidence.parts["test"].labels
+    is_wrong = suspects(cleaned.log_probs["test"], test_labels)
+    as_it_is, healthy = evidence.said["test"].nll, refits.healthy.nll("test", test_labels)
+    cost = np.where(is_wrong, as_it_is, healthy - cleaned.nll("test", test_labels))
+    counts = np.ones(len(evidence.parts["train"].labels), int)
+    counts[refits.kept[is_suspect]] = 0
+    order = np.argsort(said[np.arange(len(labels)), labels], kind="stable")
+    shown = [("train", int(refits.kept[i])) for i in order if is_suspect[i]][:MOST_SUSPECTS]
+    return Verdict(
+        PRESENT,
+        text,
+        measure,
+        share,
+        test,
+        Effect(mean_of(cost, evidence.seed), None),
+        f"Look at the {format.count(int(is_suspect.sum()))} suspect labels, correct them, and "
+        "train again; label smoothing or early stopping makes the others do less harm.",
+        tuple(shown),
+        counts=counts,
+    )

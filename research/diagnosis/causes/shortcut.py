@@ -1,0 +1,147 @@
+"""A shortcut: a mark in a corner tells it the class, and the picture does not matter.
+
+Permutation importance (Breiman 2001) of regions: the region of each test image is swapped for that
+of another one, so that it looks as before and tells nothing. A corner holds little of most objects;
+a classifier that goes wrong without its corners has learnt something else than the object. The
+whole border, the colour and each channel are taken away likewise and told; they need be no fault.
+"""
+
+import itertools
+from collections.abc import Callable
+
+import numpy as np
+from tqdm import tqdm
+
+from research.diagnosis.evidence import Evidence
+from research.diagnosis.verdict import (
+    ABSENT,
+    LEAST_EFFECT,
+    PRESENT,
+    Effect,
+    Verdict,
+    is_above,
+    mean_of,
+    unknown,
+)
+from research.metrics import format
+from research.metrics.scores import scores
+
+TITLE = "It looks at a mark instead of the object"
+CELLS = 6  # a side; the corners are one cell each
+LEAST_DROP = 0.05  # of accuracy
+LEAST_RATIO = 2.0  # of the rise of the NLL without it to that without any other part
+BORDER = 8  # the part of a side that the border is wide
+GREY = np.array([0.299, 0.587, 0.114])  # luma of ITU-R BT.601
+MOST_IMAGES = 200
+MOST_PIXELS = 200 * 64 * 64  # of all images together: each is asked about for every cell
+LEAST_IMAGES = 20
+
+
+def importance(
+    ask: Callable, images: np.ndarray, labels: np.ndarray, seed: int
+) -> dict[tuple[int, int], tuple[np.ndarray, np.ndarray]]:
+    """What is lost when a cell of the image is another image's.
+
+    Args:
+        ask: images [N, H, W, 3] -> log_probs [N, K].
+        images: [N, H, W, 3] uint8.
+        labels: [N].
+        seed: of the other images.
+
+    Returns:
+        By (row, column) of a `CELLS` by `CELLS` grid: the fall of being right [N], -1 to 1, and the
+        rise of the NLL [N].
+    """
+    before = scores(ask(images)[None], labels)
+    others = images[np.random.default_rng(seed).permutation(len(images))]
+    rows, columns = (np.linspace(0, side, CELLS + 1).astype(int) for side in images.shape[1:3])
+    found = {}
+    cells = list(itertools.product(range(CELLS), repeat=2))
+    for r, c in tqdm(cells, desc="what it looks at", unit="region", leave=False, disable=None):
+        cell = slice(None), slice(rows[r], rows[r + 1]), slice(columns[c], columns[c + 1])
+        swapped = images.copy()
+        swapped[cell] = others[cell]
+        after = scores(ask(swapped)[None], labels)
+        found[r, c] = before.correct - after.correct.astype(float), after.nll - before.nll
+    return found
+
+
+def without(images: np.ndarray, others: np.ndarray) -> dict[str, np.ndarray]:
+    """The images with their border, colour or a channel taken away.
+
+    Args:
+        images: [N, H, W, 3] uint8.
+        others: likewise, what is put in instead.
+
+    Returns:
+        By what was done, in words: [N, H, W, 3] uint8. Grey images have no colour to lose.
+    """
+    rows, columns = (max(1, side // BORDER) for side in images.shape[1:3])
+    inside = slice(rows, -rows), slice(columns, -columns)
+    framed = others.copy()
+    framed[:, *inside] = images[:, *inside]
+    changed = {"with the border of another image": framed}
+    if not (images == images[..., :1]).all():
+        grey = np.rint(images @ GREY).astype(np.uint8)
+        changed["without colour"] = np.repeat(grey[..., None], 3, axis=-1)
+        for channel, name in enumerate(("red", "green", "blue")):
+            swapped = images.copy()
+            swapped[..., channel] = others[..., channel]
+            changed[f"with the {name} of another image"] = swapped
+    return changed
+
+
+def _told(ask: Callable, images: np.ndarray, labels: np.ndarray, seed: int) -> str:
+    """Accuracy and confidence with each of them taken away, in words."""
+    others = images[np.random.default_rng(seed).permutation(len(images))]
+    told = []
+    for name, each in {"as they are": images, **without(images, others)}.items():
+        said = scores(ask(each)[None], labels)
+        right, sure = (format.percent(float(x.mean())) for x in (said.correct, said.confidence))
+        told.append(f"{name} {right} ({sure})")
+    return f" Right, and in brackets how sure: {'; '.join(told)}."
+
+
+def judge(evidence: Evidence) -> Verdict:
+    """Whether a corner of the image decides."""
+    part = evidence.parts["test"]
+    if evidence.ask is None or part.images is None:
+        return unknown("Needs the images and the network.")
+    if len(part.labels) < LEAST_IMAGES or min(part.images.shape[1:3]) < CELLS:
+        return unknown(f"Needs {LEAST_IMAGES} test images of {CELLS} pixels or more.")
+    pixels = part.images.shape[1] * part.images.shape[2]
+    most = max(LEAST_IMAGES, min(MOST_IMAGES, MOST_PIXELS // pixels))
+    chosen = np.random.default_rng(evidence.seed).permutation(len(part.labels))[:most]
+    images, labels = np.asarray(part.images[np.sort(chosen)]), part.labels[np.sort(chosen)]
+    found = importance(evidence.ask, images, labels, evidence.seed)
+    last = CELLS - 1
+    corners = {(r, c): found[r, c] for r in (0, last) for c in (0, last)}
+    where = max(corners, key=lambda cell: corners[cell][1].mean())
+    drop, rise = (mean_of(each, evidence.seed) for each in corners[where])
+    name = f"{'upper' if where[0] == 0 else 'lower'} {'left' if where[1] == 0 else 'right'}"
+    highest = max(found, key=lambda cell: found[cell][0].mean())
+    text = (
+        f"With the {name} corner taken from another image, it is right "
+        f"{format.percent(abs(drop.value))} {'less' if drop.value >= 0 else 'more'} often. "
+        f"No part matters more than row {highest[0] + 1}, column {highest[1] + 1} of a "
+        f"{CELLS} by {CELLS} grid ({format.percent(abs(found[highest][0].mean()))})."
+        + _told(evidence.ask, images, labels, evidence.seed)
+    )
+    measure = f"accuracy lost without the {name} corner"
+    test = "permutation importance of image regions, paired bootstrap"
+    heat = np.array([[found[r, c][0].mean() for c in range(CELLS)] for r in range(CELLS)])
+    elsewhere = max(found[cell][1].mean() for cell in found if cell != where)
+    is_dearest = rise.value > LEAST_RATIO * elsewhere and is_above(rise, LEAST_EFFECT)
+    if not (is_above(drop, LEAST_DROP) or is_dearest):
+        return Verdict(ABSENT, text, measure, drop, test, heat=heat)
+    return Verdict(
+        PRESENT,
+        text,
+        measure,
+        drop,
+        test,
+        Effect(rise, None),
+        f"Look at what is in the {name} corner (a date, a logo, a mark of the camera), crop or "
+        "cover it, and train again.",
+        heat=heat,
+    )

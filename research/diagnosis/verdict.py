@@ -1,0 +1,92 @@
+"""What a cause comes back with: there, not there, or not to be told; and what it costs."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from research.metrics.calibration import ece
+from research.metrics.intervals import UNDEFINED, Estimate, bootstrap
+from research.metrics.scores import scores
+
+PRESENT, ABSENT, UNKNOWN = "present", "absent", "cannot tell"
+LEAST_EFFECT = 0.01  # nats: below this nobody need act
+REPLICATES = 1000
+
+
+class Effect(NamedTuple):
+    """What the cause adds to the errors of the test split, or hides of them."""
+
+    nll: Estimate  # nats
+    ece: float | None
+
+
+class Verdict(NamedTuple):
+    """The finding about one cause."""
+
+    state: str  # PRESENT, ABSENT or UNKNOWN
+    text: str  # the evidence, or what would be needed to tell
+    measure: str = ""  # what the number is
+    number: Estimate = UNDEFINED
+    test: str = ""  # how it was decided
+    effect: Effect | None = None  # of a cause that is present
+    advice: str = ""
+    suspects: tuple[tuple[str, int], ...] = ()  # (split, index) of images worth a look
+    heat: np.ndarray | None = None  # [rows, columns], what each region of the images matters
+    counts: np.ndarray | None = None  # [N] of the training images: how often each should be learnt
+    mended: Any = None  # Evidence without this cause, for the causes that are asked after it
+
+
+def mean_of(values: np.ndarray, seed: int) -> Estimate:
+    """The mean of [N] with its bootstrap interval; undefined of fewer than two."""
+    if len(values) < 2 or not np.isfinite(values).all():
+        return UNDEFINED
+
+    def mean(weights):
+        return np.mean(values) if weights is None else weights @ values / len(values)
+
+    return bootstrap({"mean": mean}, (len(values),), seed=seed, replicates=REPLICATES)["mean"]
+
+
+def difference_of(a: np.ndarray, b: np.ndarray, seed: int) -> Estimate:
+    """mean(a) - mean(b) of samples [N] and [M], resampled apart; undefined of fewer than two."""
+    if min(len(a), len(b)) < 2 or not (np.isfinite(a).all() and np.isfinite(b).all()):
+        return UNDEFINED
+    signed = np.concatenate([a / len(a), -b / len(b)])
+
+    def difference(weights):
+        return signed.sum() if weights is None else weights @ signed
+
+    sizes = (len(a), len(b))
+    return bootstrap({"d": difference}, sizes, seed=seed, replicates=REPLICATES)["d"]
+
+
+def scaled(estimate: Estimate, factor: float) -> Estimate:
+    """An estimate and its interval, times a number that is not negative."""
+    if estimate.value is None:
+        return estimate
+    value, low, high = (factor * x for x in (estimate.value, estimate.low, estimate.high))
+    return estimate._replace(value=value, low=low, high=high)
+
+
+def effect_between(worse: np.ndarray, better: np.ndarray, labels: np.ndarray, seed: int) -> Effect:
+    """How much NLL and ECE fall from one set of answers to another, on the same examples.
+
+    Args:
+        worse: log_probs [N, K] with the cause.
+        better: without it.
+        labels: [N].
+        seed: of the resamples.
+    """
+    before, after = scores(worse[None], labels), scores(better[None], labels)
+    change = float(ece(before.confidence, before.correct) - ece(after.confidence, after.correct))
+    return Effect(mean_of(before.nll - after.nll, seed), change)
+
+
+def is_above(estimate: Estimate, limit: float) -> bool:
+    """Whether the whole interval lies above a limit."""
+    return estimate.low is not None and estimate.low > limit
+
+
+def unknown(text: str) -> Verdict:
+    """What cannot be told, and what would be needed."""
+    return Verdict(UNKNOWN, text)

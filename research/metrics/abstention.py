@@ -1,0 +1,177 @@
+"""Refuse the least sure x %, and the rest are wrong at most e, with 95 % certainty.
+
+An answer is accepted when its doubt is below a threshold τ. Let τ be the j-th smallest doubt of n
+calibration examples, j fixed beforehand. Given τ, those below it are an independent sample of all
+images with doubt < τ; so of these m, the number k that is wrong is binomial with the error rate
+R(τ) of accepted answers, and Clopper & Pearson's (1934) upper bound, the largest R with
+P(Binomial(m, R) <= k) >= δ, is exceeded by R(τ) with probability at most δ. The example at τ itself
+is refused, and with it whatever is tied with it: a bound that counted it would not be exact.
+
+Choosing among thresholds needs more. Here G shares to refuse are named beforehand and each bound is
+taken at δ / G: by the union bound all of them hold at once, whichever is chosen and for whatever
+reason. This is Learn then Test (Angelopoulos et al. 2021) with Bonferroni's correction. The
+selection with guaranteed risk of Geifman & El-Yaniv 2017 also takes a union bound, over the
+⌈log2 n⌉ steps of a bisection; but where it bisects depends on the errors, and the exact argument
+above on j fixed. Fixed-sequence testing would spare the correction, but needs thresholds fixed
+before the calibration doubts are seen.
+
+Images must be independent and of the same kind as the calibration images, and the classifier (its
+temperature, the epoch that was kept) fitted to others: what it was fitted to it doubts too little.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.stats import beta
+
+from research.runtime.errors import UserError
+
+SHARES = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+
+
+class Refusal(NamedTuple):
+    """A threshold on doubt, and what holds of the answers below it."""
+
+    threshold: float  # accept where doubt is below; 1 accepts all, 0 none
+    certainty: float
+    share_refused: float  # of the calibration examples
+    accepted: int  # m of them
+    errors: int  # k among the accepted
+    bound: float  # on the error rate of accepted answers; 1 where it says nothing
+
+
+class Choice(NamedTuple):
+    """The answer to a wish."""
+
+    max_error: float
+    refusal: Refusal | None  # the least that must be refused; None: no share on the list will do
+    curve: tuple[Refusal, ...]  # every share on the list; all their bounds hold at once
+
+
+def upper_bound(errors: int, trials: int, certainty: float) -> float:
+    """Clopper & Pearson's one-sided upper bound on an error rate; 1 where all are wrong."""
+    if errors == trials:  # also where there are none
+        return 1.0
+    return float(beta.ppf(certainty, errors + 1, trials - errors))
+
+
+def clopper_pearson(errors: int, trials: int) -> dict[str, Any]:
+    """A share with its exact two-sided 95 % interval, ready for JSON; all None without trials."""
+    low = high = value = None
+    if trials:
+        value, high = errors / trials, upper_bound(errors, trials, 0.975)
+        low = 1 - upper_bound(trials - errors, trials, 0.975)
+    return {"value": value, "low": low, "high": high, "interval": "Clopper-Pearson"}
+
+
+def _check(**shares: float) -> None:
+    for name, value in shares.items():
+        if not 0 < value < 1:
+            raise UserError(f"refusal: {name}={value} is not between 0 and 1; take such as 0.05")
+
+
+def refuse_share(
+    doubt: np.ndarray, wrong: np.ndarray, share: float, certainty: float = 0.95
+) -> Refusal:
+    """What can be certified when a share, named beforehand, is refused.
+
+    Args:
+        doubt: [N] of the calibration split, any score that rises with doubt and is in [0, 1).
+        wrong: [N] bool.
+        share: of the calibration examples, refused at least; at 0 everything is accepted, at more
+            than 0 those tied with the last one refused are refused too.
+        certainty: 1 - δ, that the bound holds.
+
+    Raises:
+        UserError: there are no examples, or a share is out of range.
+    """
+    _check(certainty=certainty)
+    if not len(doubt):
+        raise UserError("refusal: there are no examples to calibrate on; give a validation split")
+    if not 0 <= share < 1:
+        raise UserError(f"refusal: share={share} is not in 0..1; take such as 0.1")
+    refused = int(np.ceil(np.round(share * len(doubt), 9)))  # 0.1 * 30 is 3, not 3.0000000000000004
+    threshold = float(np.sort(doubt)[-refused]) if refused else 1.0
+    below = np.asarray(doubt) < threshold
+    accepted, errors = int(below.sum()), int(np.sum(np.asarray(wrong)[below]))
+    bound = upper_bound(errors, accepted, certainty)
+    share_refused = (len(doubt) - accepted) / len(doubt)
+    return Refusal(threshold, certainty, share_refused, accepted, errors, bound)
+
+
+def choose_threshold(
+    doubt: np.ndarray,
+    wrong: np.ndarray,
+    max_error: float,
+    certainty: float = 0.95,
+    shares: tuple[float, ...] = SHARES,
+) -> Choice:
+    """The least share to refuse so that the rest are wrong at most `max_error`.
+
+    Args:
+        doubt: [N] of the calibration split, as `Scores.doubt`.
+        wrong: [N] bool.
+        max_error: e, the error rate allowed among accepted answers.
+        certainty: that it holds, whichever share is chosen.
+        shares: the list to choose from; each one on it makes every bound a little wider.
+
+    Raises:
+        UserError: there are no examples, or a share is out of range.
+    """
+    _check(max_error=max_error, certainty=certainty)
+    corrected = 1 - (1 - certainty) / len(shares)
+    curve = tuple(
+        refuse_share(doubt, wrong, share, corrected)._replace(certainty=certainty)
+        for share in sorted(shares)
+    )
+    good = (each for each in curve if each.bound <= max_error)
+    return Choice(max_error, next(good, None), curve)
+
+
+def accept(refusal: Refusal, doubt: np.ndarray) -> np.ndarray:
+    """Which answers are accepted: [N] bool."""
+    return np.asarray(doubt) < refusal.threshold
+
+
+def summarise_refusal(refusal: Refusal, doubt: np.ndarray, wrong: np.ndarray) -> dict[str, Any]:
+    """What a threshold does on the test split, ready for JSON.
+
+    Args:
+        refusal: fitted to the calibration split.
+        doubt: [N] of the test split.
+        wrong: [N] bool.
+
+    Returns:
+        The refusal; `coverage`, the share accepted, and `error`, the share wrong among those, each
+        with its exact 95 % interval (None where nothing is accepted); `guarantee`, a sentence, None
+        where nothing is certified.
+    """
+    taken = accept(refusal, doubt)
+    errors, accepted = int(np.sum(np.asarray(wrong)[taken])), int(taken.sum())
+    guarantee = (
+        f"With {100 * refusal.certainty:.6g} % certainty, of the answers whose doubt is below "
+        f"{refusal.threshold:.3g} at most {100 * refusal.bound:.3g} % are wrong, on independent "
+        "images of the same kind as those it was calibrated on."
+    )
+    return {
+        **refusal._asdict(),
+        "coverage": clopper_pearson(accepted, len(taken)),
+        "error": clopper_pearson(errors, accepted),
+        "guarantee": guarantee if refusal.bound < 1 else None,
+    }
+
+
+def summarise_choice(choice: Choice, doubt: np.ndarray, wrong: np.ndarray) -> dict[str, Any]:
+    """The answer to a wish and how it fares on the test split, ready for JSON.
+
+    Returns:
+        `max_error`; `possible`; `refusal`, as from `summarise_refusal` (None where impossible);
+        `curve`, the `share_refused` and the `bound` of every share on the list.
+    """
+    refusal = choice.refusal
+    return {
+        "max_error": choice.max_error,
+        "possible": refusal is not None,
+        "refusal": refusal and summarise_refusal(refusal, doubt, wrong),
+        "curve": [{"share_refused": r.share_refused, "bound": r.bound} for r in choice.curve],
+    }

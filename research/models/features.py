@@ -1,0 +1,81 @@
+"""The frozen base runs once; its features are the data set that the head is trained and judged on.
+
+Methods do not know: the model they get is only the head, and the images they get are features.
+"""
+
+import hashlib
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from tqdm import tqdm
+
+from research.data.batches import map_batches
+from research.data.dataset import Dataset
+from research.runtime.files import write_whole
+from research.runtime.mesh import replicate, shard
+
+
+class Featured(NamedTuple):
+    """A data set of features."""
+
+    dataset: Dataset  # `images` are features [N, ...] float32
+    milliseconds_per_image: float  # what the base costs, compiling left out
+
+
+def identify(program: str, params, dataset: Dataset) -> str:
+    """A digest that tells apart what is computed, with which weights and of which images."""
+    digest = hashlib.sha256(f"{program}{dataset.fingerprint}".encode())
+    for leaf in jax.tree.leaves(params):
+        digest.update(np.asarray(leaf).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def compute_features(
+    apply: Callable, params, dataset: Dataset, batch_size: int, directory: Path, mesh: Mesh
+) -> Featured:
+    """Runs the base over every split, once: the result is kept in `directory`.
+
+    It is computed anew when the base, its preprocessing or the images have changed.
+
+    Args:
+        apply: (params, images [B, H, W, 3] uint8) -> features [B, ...]; jittable.
+        params: of the base.
+        dataset: images.
+        batch_size: B, a multiple of the number of devices.
+        directory: where `features-*.npy` are kept.
+        mesh: devices that share a batch.
+    """
+    on_device = replicate(params, mesh)
+    first = np.repeat(dataset.test.images[np.arange(1)], batch_size, axis=0)
+    lowered = jax.jit(apply).lower(on_device, shard(first, mesh))
+    compiled, digest = lowered.compile(), identify(lowered.as_text(), params, dataset)
+    splits = {}
+    total = sum(len(split.labels) for split in dataset.splits.values())
+    bar = tqdm(total=total, desc="running the base", unit="image", disable=None)
+
+    def one_batch(images):
+        features = np.asarray(compiled(on_device, shard(images, mesh)))
+        bar.update(min(batch_size, total - bar.n))
+        return features
+
+    directory.mkdir(parents=True, exist_ok=True)
+    with bar:
+        np.asarray(compiled(on_device, shard(first, mesh)))  # warms up
+        started = time.perf_counter()
+        np.asarray(compiled(on_device, shard(first, mesh)))
+        milliseconds = 1e3 * (time.perf_counter() - started) / batch_size
+        for name, split in dataset.splits.items():
+            path = directory / f"features-{name}-{digest}.npy"
+            if not path.exists():
+                features = map_batches(one_batch, split.images, batch_size, axis=0)
+                write_whole(path, lambda part, f=features: np.save(part, f, allow_pickle=False))
+            splits[name] = split._replace(images=np.load(path, allow_pickle=False))
+    for path in directory.glob("features-*.npy"):
+        if digest not in path.name:  # never read again
+            path.unlink()
+    return Featured(dataset._replace(**splits, fingerprint=digest), milliseconds)

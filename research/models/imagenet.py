@@ -1,0 +1,159 @@
+"""VGG16's ImageNet weights, from Keras' files or torchvision's.
+
+Keras (Caffe's weights, BGR): legacy `.h5` files group arrays by layer name, `.weights.h5` files of
+Keras 3 by class and count with the name as an attribute. torchvision (its own training, RGB):
+kernels are OIHW, and the rows of the first dense layer go through the map as C, H, W; ours go
+H, W, C.
+"""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import jax
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from research.models import chain, vgg
+from research.models.keras.file import KERAS_ERRORS, check_readable, first_line, import_keras_on_jax
+from research.models.keras_download import download
+from research.runtime.errors import UserError
+
+CONVOLUTIONS = tuple(x.name for x in vgg.convolutions() if isinstance(x, chain.Conv))
+TOP = ("fc1", "fc2", "predictions")
+# Where torchvision's `vgg16().features` and `.classifier` keep them.
+_TORCH_CONVOLUTIONS = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
+_TORCH_TOP = (0, 3, 6)
+
+
+def _read_keras(path: Path) -> dict[str, list[np.ndarray]]:
+    """Arrays by layer name, of a legacy or a Keras 3 weights file."""
+    arrays = {}
+    with h5py.File(path, "r") as file:
+        if "model_config" in file.attrs:
+            raise UserError(f"--weights {path}: is a whole model; give it with --model")
+
+        def collect(group_name, group):
+            folder, _, last = group_name.rpartition("/")
+            if last == "vars" and len(group):  # Keras 3: .../vars/0, .../vars/1
+                name = group.attrs.get("name", folder.rpartition("/")[2])
+                arrays[name] = [group[str(i)][()] for i in range(len(group))]
+            elif "weight_names" in getattr(group, "attrs", ()):  # legacy
+                arrays[group_name] = [group[name][()] for name in group.attrs["weight_names"]]
+
+        file.visititems(collect)
+    return arrays
+
+
+def _read_torch(path: Path) -> dict[str, list[np.ndarray]]:
+    """Arrays by Keras' layer names, kernels HWIO, of torchvision's VGG16."""
+    tensors, arrays = load_file(path), {}
+
+    def both(prefix):
+        names = (f"{prefix}.weight", f"{prefix}.bias")
+        return [tensors[name] for name in names if name in tensors]
+
+    for name, i in zip(CONVOLUTIONS, _TORCH_CONVOLUTIONS, strict=True):
+        arrays[name] = [
+            x.transpose(2, 3, 1, 0) if x.ndim == 4 else x for x in both(f"features.{i}")
+        ]
+    for name, i in zip(TOP, _TORCH_TOP, strict=True):
+        arrays[name] = [x.T for x in both(f"classifier.{i}")]
+    last, fc1 = arrays[CONVOLUTIONS[-1]], arrays["fc1"]
+    if last and fc1:
+        channels = last[0].shape[-1]
+        side = math.isqrt(fc1[0].shape[0] // channels)
+        rows = fc1[0].reshape(channels, side, side, -1).transpose(1, 2, 0, 3)  # [H, W, C, F]
+        fc1[0] = rows.reshape(fc1[0].shape)
+    return arrays
+
+
+def _checked(arrays: dict[str, list[np.ndarray]], names, path: Path) -> dict:
+    """Parameters by layer name, if the arrays are those of a VGG16 (of any width)."""
+    params, channels = {}, 3
+    for name in names:
+        shapes = [x.shape for x in arrays.get(name, ())]
+        rank = 4 if name in CONVOLUTIONS else 2
+        fits = len(shapes) == 2 and len(shapes[0]) == rank and shapes[1] == shapes[0][-1:]
+        # fc1 sees a whole map of any size: a multiple of the channels.
+        fits = fits and not (
+            shapes[0][-2] % channels if name == "fc1" else shapes[0][-2] - channels
+        )
+        if not fits or (rank == 4 and shapes[0][:2] != (3, 3)):
+            found = f"shapes {shapes}" if shapes else "no such layer"
+            raise UserError(
+                f"--weights {path}: layer '{name}' of VGG16: {found} in the file; give VGG16's "
+                "weights from Keras (.h5) or torchvision (.safetensors, without batch norm)"
+            )
+        channels = shapes[0][-1]
+        params[name] = dict(
+            zip(("kernel", "bias"), (x.astype(np.float32) for x in arrays[name]), strict=True)
+        )
+    return params
+
+
+def features(params: dict, images) -> jax.Array:
+    """VGG16's last maps [B, h, w, C] of preprocessed images [B, H, W, 3], at any width."""
+    layers = tuple(
+        x._replace(features=len(params[x.name]["bias"])) if isinstance(x, chain.Conv) else x
+        for x in vgg.convolutions()
+    )
+    return chain.Chain(layers).apply({"params": params}, images)
+
+
+def _keras_features(params: dict) -> Callable:
+    """The same by Keras, for the comparison."""
+    layers = import_keras_on_jax().layers
+    model = import_keras_on_jax().Sequential([layers.Input((None, None, 3))])
+    for layer in vgg.convolutions():
+        if isinstance(layer, chain.Conv):
+            units = len(params[layer.name]["bias"])
+            convolution = layers.Conv2D(
+                units, 3, padding="same", activation="relu", kernel_initializer="zeros"
+            )
+            model.add(convolution)
+            convolution.set_weights([params[layer.name]["kernel"], params[layer.name]["bias"]])
+        else:
+            model.add(layers.MaxPooling2D())
+
+    def reference(images):
+        with jax.numpy_rank_promotion("allow"):  # Keras' own code promotes ranks
+            return np.asarray(model(images, training=False))
+
+    return reference
+
+
+def load_weights(source: str, *, head_name: str) -> tuple[dict, str, Callable | None]:
+    """VGG16's ImageNet weights by Keras' layer names.
+
+    Args:
+        source: "imagenet" (downloads Keras' file, or takes it from Keras' cache), or a file: Keras'
+            `.h5` or torchvision's `.safetensors`, with or without top.
+        head_name: a file's own head (fc1, fc2, predictions) is taken only for "published".
+
+    Returns:
+        The parameters, float32; the preprocessing they need; and for Keras' weights the base's
+        features as Keras computes them (preprocessed images -> [B, h, w, C]; compare `features`).
+
+    Raises:
+        UserError: the file cannot be read or downloaded, or is not a VGG16.
+    """
+    path = download() if source == "imagenet" else Path(source)
+    check_readable(path, "--weights")
+    is_torch = path.suffix == ".safetensors"
+    if not is_torch and not h5py.is_hdf5(path):
+        raise UserError(
+            f"--weights {path}: neither an HDF5 (.h5) nor a .safetensors file, or cut short; "
+            "copy it again, or convert it (a .pth file is a program to Python: Candor opens none)"
+        )
+    try:
+        arrays = (_read_torch if is_torch else _read_keras)(path)
+    except (*KERAS_ERRORS, SafetensorError) as error:
+        raise UserError(
+            f"--weights {path}: cannot be read ({first_line(error)}); copy it again"
+        ) from error
+    with_top = head_name == "published" and all(arrays.get(name) for name in TOP)
+    params = _checked(arrays, CONVOLUTIONS + (TOP if with_top else ()), path)
+    return (params, "torch", None) if is_torch else (params, "caffe", _keras_features(params))

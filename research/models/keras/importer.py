@@ -1,0 +1,243 @@
+"""Networks that somebody else trained: a whole Keras model, with a proof that ours equals theirs.
+
+A Keras model whose layers follow one another becomes a chain of ours, so every method of Candor
+can work on it. Any other runs as a black box, through Keras on JAX. Either way the softmax or
+sigmoid at its end is taken off: float32 probabilities of 1.000000 have lost what logits still know.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy.special import logsumexp
+
+from research.models import chain, vgg
+from research.models.keras.convert import NotAChain, is_inactive, strip_end, to_chain
+from research.models.keras.file import (
+    KERAS_ERRORS,
+    WAY_OUT,
+    every_layer,
+    import_keras_on_jax,
+    open_model,
+)
+from research.models.preprocess import PREPROCESS
+from research.runtime.errors import UserError
+
+PARITY = 1e-4  # largest difference from Keras that is still rounding, relative to the largest logit
+_SMALLEST = float(np.finfo(np.float32).tiny)
+
+
+class Imported(NamedTuple):
+    """A classifier read from a file, as pure functions."""
+
+    description: str  # for the report
+    classes: int  # K
+    image_size: int | None  # what the file asks for; None: any
+    layers: tuple[chain.Layer, ...] | None  # None: a black box
+    params: dict  # float32 by layer name; a black box: what Keras' `stateless_call` takes
+    preprocess: str | None  # a name in PREPROCESS; None: the file does not say
+    raw_apply: Callable  # (params, preprocessed images [B, H, W, 3], key=None) -> logits [B, K]
+    reference: Callable  # preprocessed images -> logits [B, K] as Keras itself computes them
+    saturated_output: bool  # the end could not be taken off: the logits are logs of probabilities
+
+
+def _two_logits(outputs):
+    """[B, 1] logits of class 1 -> [B, 2]; [B, K] as they are."""
+    if outputs.shape[-1] > 1:
+        return outputs
+    return jnp.concatenate([jnp.zeros_like(outputs), outputs], axis=-1)
+
+
+def _log_of_probabilities(outputs):
+    """Probabilities [B, K], or [B, 1] of class 1, as their logs [B, K]."""
+    if outputs.shape[-1] == 1:
+        outputs = jnp.concatenate([1.0 - outputs, outputs], axis=-1)
+    return jnp.log(jnp.clip(outputs, _SMALLEST, 1.0))
+
+
+def _check_shapes(model, path: Path) -> tuple[int | None, bool]:
+    """(image size, channels first) of a classifier of colour images; a `UserError` for others."""
+    try:
+        shapes = [tensor.shape for tensor in (*model.inputs, *model.outputs)]
+    except KERAS_ERRORS as error:
+        raise UserError(
+            f"--model {path}: the model was saved before it saw an image, so it has no shapes; "
+            f"call it on one and save it again, {WAY_OUT}"
+        ) from error
+    if len(shapes) != 2 or len(shapes[0]) != 4:
+        raise UserError(
+            f"--model {path}: not a model from one image to one answer (its inputs and outputs "
+            f"are {shapes}); cut such a model out of it, {WAY_OUT}"
+        )
+    (_, *image), output = shapes
+    channels_first = image[0] == 3 and image[2] != 3
+    *size, channels = [*image[1:], 3] if channels_first else image
+    if channels != 3 or len(set(size) - {None}) > 1:
+        raise UserError(
+            f"--model {path}: takes images of shape {tuple(image)}; Candor gives square RGB images "
+            f"[size, size, 3]; build the model for those, {WAY_OUT}"
+        )
+    if len(output) != 2 or output[1] is None:
+        raise UserError(
+            f"--model {path}: gives {output} and not one row of class scores for each image; add "
+            "the head to it, or give a headless VGG16 as a weights file with --weights"
+        )
+    return size[0] or size[1], channels_first
+
+
+def _prepares_by_itself(keras, model) -> bool:
+    """Whether the model rescales its input: by a layer anywhere, or by its first operation."""
+    if any(type(layer).__name__ in ("Rescaling", "Normalization") for layer in every_layer(model)):
+        return True
+    operations = [] if isinstance(model, keras.Sequential) else model.operations
+    first = next((operation for operation in operations if not is_inactive(operation)), None)
+    return first is not None and not isinstance(first, keras.layers.Layer)
+
+
+def _describe(layers: tuple[chain.Layer, ...]) -> str:
+    """What a person would call the network: VGG16 is known by its blocks of convolutions."""
+    blocks, head = [0], 0
+    for layer in layers:
+        if isinstance(layer, chain.Conv):
+            blocks[-1] += 1
+        if isinstance(layer, chain.Pool) and layer.kind == "max" and len(blocks) <= len(vgg.BLOCKS):
+            blocks.append(0)
+            head = 0
+        elif not isinstance(layer, chain.BinaryLogit):
+            head += 1
+    if blocks == [repeats for repeats, _ in vgg.BLOCKS] + [0]:
+        return f"VGG16 with a head of {head} layers"
+    return f"a network of {len(layers)} layers"
+
+
+def import_keras(path: str | Path) -> Imported:
+    """Reads a person's whole saved Keras model, `.keras` or legacy `.h5`.
+
+    A softmax at the end is taken off; one unit (sigmoid, or linear) becomes the two logits (0, z),
+    class 1 being the positive one; K linear units are logits already.
+
+    Raises:
+        UserError: the file cannot be read, holds code, or is not a classifier of square RGB images.
+    """
+    path = Path(path)
+    model, keras = open_model(path), import_keras_on_jax()
+    image_size, channels_first = _check_shapes(model, path)
+    units = model.output_shape[-1]
+    end, stripped = strip_end(keras, model)
+    if (end, units > 1) in (("sigmoid", True), ("softmax", False)):
+        raise UserError(
+            f"--model {path}: {units} {end} unit(s) at the end are no distribution over classes; "
+            f"end it in a softmax of K units or in one sigmoid unit, {WAY_OUT}"
+        )
+
+    def run(call, images):
+        images = jnp.moveaxis(images, -1, 1) if channels_first else jnp.asarray(images)
+        with jax.numpy_rank_promotion("allow"):  # Keras' own code promotes ranks
+            return call(images, training=False)
+
+    def is_distribution():
+        size = image_size or 224
+        noise = np.random.default_rng(0).uniform(0, 255, (4, size, size, 3)).astype(np.float32)
+        outputs = np.asarray(run(model, noise), np.float64)
+        whole = units == 1 or np.allclose(outputs.sum(-1), 1.0, atol=1e-3)
+        return bool(whole and outputs.min() >= 0.0 and outputs.max() <= 1.0 + 1e-3)
+
+    saturated = end is None and is_distribution()
+    finish = _log_of_probabilities if saturated else _two_logits
+    try:
+        if saturated:
+            raise NotAChain("its probabilities cannot be traced back to logits")
+        layers, params = to_chain(keras, model, stripped)
+        layers += (chain.BinaryLogit(),) if units == 1 else ()
+        raw_apply = chain.as_model(chain.Chain(layers)).apply
+        description = f"{_describe(layers)}, from {path.name}"
+    except NotAChain as reason:
+        layers = None
+        params = {
+            "trainable": [variable.value for variable in model.trainable_variables],
+            "non_trainable": [variable.value for variable in model.non_trainable_variables],
+        }
+        description = f"a Keras model run as a black box ({reason}), from {path.name}"
+
+        def raw_apply(params, images, key=None):
+            del key  # Keras' dropout cannot be told apart from its batch statistics
+            call = partial(model.stateless_call, params["trainable"], params["non_trainable"])
+            return finish(run(call, images)[0])
+
+    return Imported(
+        description=description,
+        classes=max(units, 2),
+        image_size=image_size,
+        layers=layers,
+        params=params,
+        preprocess="raw" if _prepares_by_itself(keras, model) else None,
+        raw_apply=raw_apply,
+        reference=lambda images: np.asarray(finish(run(model, images))),
+        saturated_output=saturated,
+    )
+
+
+def check_parity(source, apply: Callable, params, reference: Callable, images) -> float:
+    """Proves that our network computes what the other library computes.
+
+    Args:
+        source: the option and file, for the message.
+        apply: (params, images) -> logits or features.
+        params: of `apply`.
+        reference: images -> the same, as the other library gives it.
+        images: real images [B, H, W, 3] float32, preprocessed.
+
+    Returns:
+        max|ours - theirs| / max|theirs|.
+
+    Raises:
+        UserError: it is more than 1e-4, or not a number.
+    """
+    with jax.default_matmul_precision("highest"):
+        ours = np.asarray(jax.jit(apply)(params, images), np.float64)
+        theirs = np.asarray(reference(images), np.float64)
+    difference = float(np.max(np.abs(ours - theirs)) / np.max(np.abs(theirs)))
+    if not difference <= PARITY:
+        raise UserError(
+            f"{source}: the imported network differs from Keras' own by {difference:.1e} of its "
+            f"largest output (limit {PARITY:.0e}); please report this model, {WAY_OUT}"
+        )
+    return difference
+
+
+def choose_preprocess(
+    apply: Callable, params, images: np.ndarray, labels: np.ndarray, batch_size: int = 64
+) -> tuple[str, dict[str, tuple[float, float]]]:
+    """Finds out what was done to the pixels, where the model file does not say.
+
+    Every preprocessing is tried on labelled images the model can be judged by (validation); the
+    wrong ones show as a higher negative log-likelihood. Where the model makes no mistake at all on
+    these images, two that differ only in scale cannot be told apart for certain: show all scores.
+
+    Args:
+        apply: (params, preprocessed images [B, H, W, 3]) -> logits [B, K].
+        params: of `apply`.
+        images: [N, H, W, 3] uint8.
+        labels: [N] int, 0..K-1.
+        batch_size: how many images go through at once.
+
+    Returns:
+        The name of the preprocessing with the lowest NLL, and (accuracy 0..1, NLL in nats) of each.
+    """
+    compiled, scores, count = jax.jit(apply), {}, len(labels)
+    for name, function in PREPROCESS.items():
+        logits = np.concatenate(
+            [
+                np.asarray(compiled(params, function(images[rows])))
+                for rows in np.split(np.arange(count), range(batch_size, count, batch_size))
+            ]
+        ).astype(np.float64)  # [N, K]
+        log_probs = logits - logsumexp(logits, axis=-1, keepdims=True)
+        nll = -float(np.mean(log_probs[np.arange(len(labels)), labels]))
+        scores[name] = (float(np.mean(logits.argmax(-1) == labels)), nll)
+    best = min(scores, key=lambda name: np.nan_to_num(scores[name][1], nan=np.inf))
+    return best, scores

@@ -1,0 +1,1 @@
+"""Devices, files, signals and the terminal: everything that is not arithmetic."""

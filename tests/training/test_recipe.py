@@ -1,0 +1,88 @@
+"""Recipes: read as text, never evaluated; wrong ones are refused in one line."""
+
+import optax
+import pytest
+
+from research.models import chain
+from research.runtime.errors import UserError
+from research.training import recipe
+from research.training.recipe import Given, Recipe, parse
+
+
+def _given():
+    model = chain.as_model(chain.Chain((chain.Dense("predictions", 2),)))
+    return Given(model, optax.sgd(0.1), 0.1, num_train=10, num_steps=4, steps_per_epoch=2)
+
+
+def test_a_line_is_read_and_written_again():
+    told = parse("point, ensemble(mc_dropout(num_samples=3), num_members=2)")
+    inner = Recipe("mc_dropout", None, (("num_samples", 3),))
+    assert told == (Recipe("point"), Recipe("ensemble", inner, (("num_members", 2),)))
+    assert parse(",".join(str(each) for each in told)) == told
+
+
+def test_the_same_recipe_twice_is_one():
+    assert parse("point,point") == (Recipe("point"),)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("pint", "there is no method pint; choose from"),
+        ("point(", "write them as in"),
+        ("point(rank=3)", "point has no option rank"),
+        ("ensemble", "ensemble is written as in ensemble(point)"),
+        ("ensemble(point, point)", "is written as in"),
+        ("mc_dropout(3)", "is written as in mc_dropout(num_samples=...)"),
+        ("mc_dropout(num_samples=open('x'))", "give a number or a word"),
+        ("mc_dropout(**x)", "write them as in"),
+        ("__import__('os').system('true')", "write them as in"),
+        ("1", "write them as in"),
+    ],
+)
+def test_bad_text_is_refused_in_one_line(text, told):
+    with pytest.raises(UserError, match="--methods") as caught:
+        parse(text)
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_training_can_be_told_otherwise():
+    assert recipe.training(parse("mc_dropout")[0]).start == "point"
+    told = recipe.training(parse("ensemble(mc_dropout(start=scratch, epochs=0.5))")[0])
+    assert (told.start, told.epochs) == ("scratch", 0.5)
+    for wrong in ("point(start=nowhere)", "point(epochs=-1)", "point(keep=2)"):
+        with pytest.raises(UserError, match=r"choose from|give a number"):
+            recipe.training(parse(wrong)[0])
+
+
+def test_what_is_trained_first():
+    def first(text):
+        return str(recipe.starting_point(parse(text)[0]))
+
+    assert first("point") == "None"
+    assert first("mc_dropout(num_samples=2)") == "point"
+    assert first("temperature(mc_dropout)") == "point"
+    assert first("temperature(ensemble(mc_dropout, num_members=3))") == (
+        "ensemble(point, num_members=3)"
+    )
+
+
+def test_factories_get_what_they_ask_for():
+    method = recipe.build(parse("ensemble(mc_dropout(num_samples=3), num_members=2)")[0], _given())
+    assert (method.num_draws, method.members) == (6, 2)
+
+
+def test_options_go_where_they_are_known_and_were_not_told():
+    told = parse("ensemble(mc_dropout, num_members=2)")[0]
+    assert str(recipe.with_options(told, num_samples=7, num_members=9)) == (
+        "ensemble(mc_dropout(num_samples=7), num_members=2)"
+    )
+
+
+def test_every_base_method_says_how_it_is_trained():
+    names = recipe.method_names()
+    assert {"point", "ensemble", "temperature"} <= set(names)
+    for name in names:
+        if not recipe.is_wrapper(name):
+            recipe.training(Recipe(name))
