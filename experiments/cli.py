@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import tyro
 
-from research.runtime.errors import UserError
+from research.runtime.errors import Interrupted, UserError
 
 Config = TypeVar("Config")
 # What the disk says that no program can mend.
@@ -59,7 +59,10 @@ def run(main: Callable[[Config], None], config_type: type[Config]) -> None:
     try:
         main(parse(config_type))
     except UserError as error:
-        _stop(str(error))
+        _stop(error.as_flags())
+    except Interrupted as stop:
+        print(stop, file=sys.stderr)
+        sys.exit(128 + stop.signal_number)
     except OSError as error:
         if error.errno not in _FULL | _NOT_ALLOWED | _NO_FOLDER:
             raise

@@ -1,9 +1,53 @@
-"""The one error that is the user's to mend, not ours."""
+"""Bad input is one line: what is wrong with which option, and the way out."""
+
+import re
 
 
 class UserError(Exception):
     """Bad input.
 
-    The message is one line: it names the file or the option, says what is wrong and how to go on.
-    Commands print it on stderr and exit with code 2; nothing of an earlier run is touched.
+    The library knows options by the names of its parameters. In `problem` and `way_out` it writes
+    another option's name in backquotes, as in "give a smaller `batch_size`"; the command line
+    writes `--batch_size` there (`as_flags`), and a notebook shows the bare name.
     """
+
+    def __init__(
+        self, option: str | None, problem: str = "", way_out: str = "", *, value: object = None
+    ):
+        """Says what is wrong.
+
+        Args:
+            option: the parameter that holds the bad value; None where no parameter does.
+            problem: what is wrong with it.
+            way_out: what to do instead.
+            value: what was given, where it is short enough to repeat.
+        """
+        if not problem:  # until every caller names its option
+            option, problem = None, option
+        self.option, self.problem, self.way_out, self.value = option, problem, way_out, value
+        super().__init__(self.text(option, r"\1"))
+
+    def text(self, option: str | None, written: str) -> str:
+        """The line, with the option called `option` and others by the template `written`."""
+        subject = " ".join(str(part) for part in (option, self.value) if part is not None)
+        rest = "; ".join(part for part in (self.problem, self.way_out) if part)
+        line = ": ".join(part for part in (subject, rest) if part)
+        return re.sub(r"`(\w+)`", written, line)
+
+    def as_flags(self) -> str:
+        """The line as a command line says it: options as --flags."""
+        return self.text(self.option and f"--{self.option}", r"--\1")
+
+
+class Interrupted(Exception):
+    """A signal ended the work after everything was saved; the same call goes on from there."""
+
+    def __init__(self, signal_number: int, message: str):
+        """Says where the work stopped.
+
+        Args:
+            signal_number: of the signal, such as `signal.SIGTERM`.
+            message: what was saved, in a person's words.
+        """
+        self.signal_number = signal_number
+        super().__init__(message)
