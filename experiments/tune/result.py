@@ -26,7 +26,7 @@ from research.runtime.run_folder import commit, versions
 SCHEMA_VERSION = 1
 METRICS = ("accuracy", "nll", "ece")
 FEWEST = 6  # finished trials below which a share of importance would be noise
-PAGE = Path(__file__).with_name("tune.html")
+PAGE = Path(__file__).with_name("page.html")
 
 
 def judge(log_probs: dict[str, np.ndarray], labels: np.ndarray, seed: int) -> dict:

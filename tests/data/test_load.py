@@ -231,7 +231,7 @@ def test_a_new_kind_of_source_is_one_new_file(tmp_path, monkeypatch):
     (tmp_path / "greys.py").write_text(
         "import numpy as np\n"
         "from research.data.images import from_array\n"
-        "from research.data.source import Source\n"
+        "from research.data.sources.source import Source\n"
         "def matches(spec):\n"
         "    return spec == 'greys'\n"
         "def open_source(spec, data_dir):\n"

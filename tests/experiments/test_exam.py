@@ -89,7 +89,7 @@ def test_the_command_scores_draws_and_goes_on(tmp_path, monkeypatch, capsys):
     assert (result["named_first"]["value"], result["named_first"]["n"]) == (1, 2)
     assert (result["false_alarm"]["value"], result["false_alarm"]["n"]) == (0, 2)
     assert (tmp_path / "exam" / "confusion.png").exists()
-    assert "softmax twice" in capsys.readouterr().out
+    assert "double softmax" in capsys.readouterr().out
     monkeypatch.setattr(exam, "examine_one", None)  # what is there is not examined again
     exam.main(config)
 

@@ -60,7 +60,7 @@ def test_a_writer_that_is_killed_leaves_the_old_file(tmp_path):
     path.write_text("old")
     code = (
         "import os, signal, sys, pathlib\n"
-        "from research.files import write_whole\n"
+        "from research.runtime.files import write_whole\n"
         "def write(part):\n"
         "    part.write_text('half')\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"

@@ -118,7 +118,7 @@ def test_version_and_environment_without_a_word(prepared):
         [sys.executable, "-c", program],
         capture_output=True,
         text=True,
-        cwd=Path(__file__).parents[2],
+        cwd=Path(__file__).parents[3],
         env=os.environ | {"TFDS_DATA_DIR": prepared},
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "10\n", "")

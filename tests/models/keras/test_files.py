@@ -323,5 +323,5 @@ def test_config_as_tensorflow_2_3_wrote_it(files, tmp_path):
 
 
 def test_keras_is_imported_only_where_it_is_needed():
-    code = "import sys, research.models.pretrained; sys.exit('keras' in sys.modules)"
+    code = "import sys, research.models.keras.importer; sys.exit('keras' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
