@@ -1,6 +1,7 @@
 """launch/run.sh on a small project of its own: install once, refresh when asked, pass things on."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -86,3 +87,10 @@ def test_bad_use_is_one_line():
         assert done.returncode == 2
         assert told in done.stderr
         assert len(done.stderr.splitlines()) == 1
+
+
+def test_the_linters_are_the_same_before_a_commit_and_before_a_change_lands():
+    hooks = re.findall("entry: (.*)", (ROOT / ".pre-commit-config.yaml").read_text())
+    linters = re.findall(r"^\.venv/bin/.*", (ROOT / ".ci/run").read_text(), re.MULTILINE)
+    assert hooks == linters
+    assert hooks
