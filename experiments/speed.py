@@ -23,6 +23,7 @@ import optax
 from tqdm import tqdm
 
 from experiments import cli
+from experiments.markdown import markdown
 from research.method import Batch, Method, Model
 from research.models import chain, convolution
 from research.models.preprocess import PREPROCESS
@@ -204,17 +205,33 @@ def convolution_rows(config: Config, images, bar) -> list[Row]:
     return compare({plain: baseline}, [Comparison(name, run, plain, None)], config.repeats, bar)
 
 
-def told(rows: list[Row]) -> str:
-    """A Markdown table, and what falls short."""
-    lines = ["| what | against | time | ratio | target |", "|---|---|---|---|---|"]
-    for row in rows:
-        target = "" if row.target is None else f"at most {row.target:g}"
-        mark = " (missed)" if row.met is False else ""
-        lines.append(
-            f"| {row.name} | {row.against} | {1e3 * row.seconds:.1f} ms | {row.ratio:.2f} | "
-            f"{target}{mark} |"
-        )
-    return "\n".join(lines)
+def _target(target: float | None, met: bool | None) -> str:
+    if target is None:
+        return ""
+    return f"at most {target:g}" + ("" if met else " (missed)")
+
+
+def of_rows(rows: list[Row]) -> str:
+    """A Markdown table of all that was measured, and what falls short."""
+    lines = [
+        [r.name, r.against, f"{1e3 * r.seconds:.1f} ms", f"{r.ratio:.2f}", _target(r.target, r.met)]
+        for r in rows
+    ]
+    return markdown(["what", "against", "time", "ratio", "target"], lines)
+
+
+def of_speed(result: dict) -> str:
+    """The shorter table of a result.json: one line a comparison."""
+    lines = [
+        [
+            row["name"],
+            row["against"].split(": ")[-1],
+            f"{row['ratio']:.2f}",
+            _target(row["target"], row["met"]),
+        ]
+        for row in result["rows"]
+    ]
+    return markdown(["what", "against", "ratio", "target"], lines)
 
 
 def main(config: Config) -> None:
@@ -240,7 +257,7 @@ def main(config: Config) -> None:
         rows += convolution_rows(config, photos, bar)
     print(
         f"{jax.devices()[0].device_kind}: MLP 784-{config.units}-{config.units}-10, VGG16 32x32 of "
-        f"width {config.width:g}, batches of {config.batch_size}\n\n{told(rows)}\n"
+        f"width {config.width:g}, batches of {config.batch_size}\n\n{of_rows(rows)}\n"
     )
     missed = [row.name for row in rows if row.met is False]
     print(f"Missed: {', '.join(missed)}" if missed else "All targets are met.")

@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+from scipy.stats import t
 
 from experiments.benchmark.scorecard import (
     OVER_SEEDS,
@@ -12,6 +13,7 @@ from experiments.benchmark.scorecard import (
     over_seeds,
     values,
 )
+from experiments.markdown import markdown
 from research.metrics import format
 from research.metrics.intervals import Estimate
 
@@ -28,6 +30,16 @@ TITLES = {  # of the columns that hold one metric, with the name that says how t
         for name, title in zip(WORSE, ("accuracy", "NLL", "ECE"), strict=True)
     },
 }
+COMPARED = "NLL at T, change from point"
+BENCHMARK = (  # title, metric, at T, how to write it
+    ("accuracy", "accuracy", False, "accuracy"),
+    ("NLL", "nll", False, "nll"),
+    ("NLL at T", "nll", True, "nll"),
+    (COMPARED, "nll", True, "nll"),
+    ("ECE at T", "ece", True, "ece"),
+    ("OOD AUROC", "ood_auroc", False, "error_auroc"),
+    ("corrupted NLL", "corrupted_nll", False, "nll"),
+)
 COSTS = ("parameters", "training time", "draws", "forward passes", "memory, MB")
 ONE_SEED = (
     "One seed: in brackets, 95 % intervals over the test images (bootstrap; of the accuracy "
@@ -163,17 +175,54 @@ def table(all_rows: list[dict[str, Any]], data: dict[str, Any]) -> str:
         data: `data.json` of the run.
     """
     titles = ["method", "T", *(title for title, _ in TITLES.values()), *COSTS]
-    lines = ["| " + " | ".join(titles) + " |", "|" + "---|" * len(titles)]
+    lines = []
     for method in dict.fromkeys(row["method"] for row in all_rows):
         for tempered in (False, True):
             mine = [r for r in all_rows if (r["method"], r["tempered"]) == (method, tempered)]
             found = {row["metric"]: row for row in mine}
             divided = format.number(found["temperature"]["value"]) if tempered else "1"
             costs = [""] * len(COSTS) if tempered else _cost_cells(found)
-            cells = [f"`{method}`", divided, *(_cell(found, metric) for metric in TITLES), *costs]
-            lines.append("| " + " | ".join(cells) + " |")
+            cells = (_cell(found, metric) for metric in TITLES)
+            lines.append([f"`{method}`", divided, *cells, *costs])
     counts = {row["seeds"] for row in all_rows}
     n = " to ".join(str(count) for count in sorted({min(counts), max(counts)}))
     own = "validation images" if data["given_splits"] else "splits"
     rule = ONE_SEED if counts == {1} else SEEDS.format(n=n, own=own)
-    return "\n".join([_title(data), "", *lines, "", rule, "", LEGEND, ""])
+    return "\n".join([_title(data), "", markdown(titles, lines), "", rule, "", LEGEND, ""])
+
+
+def paired(row: dict, other: dict) -> str:
+    """The mean over seeds of a difference at the same seed, with Student's 95 % interval.
+
+    Args:
+        row: of the benchmark's result.
+        other: the row to compare with.
+    """
+    seeds = row["each_seed"].keys() & other["each_seed"].keys()
+    change = np.array([row["each_seed"][seed] - other["each_seed"][seed] for seed in seeds])
+    told = f"{np.mean(change):+.3f}"
+    if len(change) < 2:
+        return told
+    half = t.ppf(0.975, len(change) - 1) * np.std(change, ddof=1) / len(change) ** 0.5
+    return f"{told} [{np.mean(change) - half:+.3f}, {np.mean(change) + half:+.3f}]"
+
+
+def of_benchmark(result: dict) -> str:
+    """One line a method: what it is worth, and what it costs."""
+    found = {(row["method"], row["metric"], row["tempered"]): row for row in result["rows"]}
+    lines = []
+    for method in dict.fromkeys(row["method"] for row in result["rows"]):
+        cells = [f"`{method}`"]
+        for title, metric, tempered, kind in BENCHMARK:
+            row = found.get((method, metric, tempered))
+            if row is None:
+                cells.append(format.NONE)
+            elif title == COMPARED:
+                cells.append("" if method == "point" else paired(row, found["point", metric, True]))
+            else:
+                cells.append(format.metric_value(kind, row["value"]))
+        for metric in ("training_time", "forward_passes"):
+            cells.append(format.number(found[method, metric, False]["value"]))
+        lines.append(cells)
+    costs = ["training time", "forward passes"]
+    return markdown(["method", *(title for title, *_ in BENCHMARK), *costs], lines)

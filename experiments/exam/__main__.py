@@ -25,7 +25,7 @@ from tqdm import tqdm
 from experiments import cli
 from experiments.exam.cases import FAULTS, MORE_THAN_TWO, STRENGTHS, draw
 from experiments.exam.classifier import examine
-from experiments.table import of_exam
+from experiments.exam.table import of_exam
 from research.diagnosis.diagnose import diagnose
 from research.diagnosis.verdict import PRESENT
 from research.metrics.intervals import wilson

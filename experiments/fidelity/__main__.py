@@ -28,6 +28,7 @@ from experiments import cli
 from experiments.fidelity.methods import Length, fit, network, network_of, predictives
 from experiments.fidelity.picture import draw_planes
 from experiments.fidelity.reference import Chains, Reference, nuts
+from experiments.fidelity.table import of_rows
 from research.data.dataset import Dataset, Split
 from research.method import Batch
 from research.runtime.errors import UserError
@@ -146,19 +147,6 @@ def surprises(rows: list[dict]) -> list[str]:
     return told
 
 
-def markdown(rows: list[dict]) -> str:
-    """The table; spreads where there are several seeds."""
-    lines = ["| method | total variation | agreement | seconds |", "|---|---|---|---|"]
-    for each in rows:
-        cells = []
-        for name, digits in (("total_variation", 4), ("agreement", 3)):
-            sd = each[f"{name}_sd"]
-            spread = "" if sd is None else f" ± {sd:.{digits}f}"
-            cells.append(f"{each[name]:.{digits}f}{spread}")
-        lines.append(f"| {each['method']} | {' | '.join(cells)} | {each['seconds']:.1f} |")
-    return "\n".join(lines)
-
-
 def _reference(length: Chains, data: Split, seed: int) -> tuple[Reference, float]:
     batch = Batch(jnp.asarray(data.images), jnp.asarray(data.labels))
     begun = time.perf_counter()
@@ -209,7 +197,7 @@ def main(config: Config) -> None:
     }
     write_json(config.out / "result.json", result)
     write_whole(config.out / "fidelity.png", lambda part: draw_planes(part, planes, data, EXTENT))
-    print(f"\n{markdown(result['rows'])}\n")
+    print(f"\n{of_rows(result['rows'])}\n")
     for each in result["surprises"]:
         print(f"Not as expected: {each}.")
     if not result["surprises"]:

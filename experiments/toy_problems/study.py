@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from experiments.toy_problems.picture import draw_panels
 from experiments.toy_problems.remedies import AS_IT_IS, Remedy
-from experiments.toy_problems.table import estimate, helps, markdown, sentence
+from experiments.toy_problems.table import estimate, helps, of_result, sentence
 from experiments.toy_problems.training import (
     CLASSES,
     Fitted,
@@ -201,7 +201,7 @@ def run(example: str, cases: tuple[Case, ...], config: Config) -> None:
     result = {"example": example, "seeds": config.seeds, "diagnosis": diagnosis, "rows": rows}
     write_json(out / "result.json", result | made)
     write_whole(out / "figure.png", lambda part: draw_panels(part, result))
-    print(markdown(result))
+    print(of_result(result))
     for case in cases:
         print(f"\n{sentence(result, case.name)}")
     print(f"\nWritten to {out}. Next: look at {out / 'figure.png'}.")

@@ -8,6 +8,7 @@ not where it lies above -0.01 nats, for below that nobody need act; else the see
 import numpy as np
 from scipy.stats import t as student
 
+from experiments.markdown import markdown
 from research.diagnosis.verdict import LEAST_EFFECT
 
 YES, NO, NOT_TOLD = "yes", "no", "not told"
@@ -66,15 +67,15 @@ def panels(result: dict) -> dict[str, dict[str, dict[str, dict]]]:
     return found
 
 
-def markdown(result: dict) -> str:
+def of_result(result: dict) -> str:
     """The table of a `result.json`."""
-    lines = [f"| {' | '.join(HEAD)} |", "|---" * len(HEAD) + "|"]
+    lines = []
     for title, remedies in panels(result).items():
         for name, by_metric in remedies.items():
             cells = [_told(by_metric.get(metric)) for metric in DIGITS]
             verdict = by_metric.get("nll_change", {}).get("helps", "")
-            lines.append(f"| {' | '.join((title, name, *cells, verdict))} |")
-    return "\n".join(lines)
+            lines.append([title, name, *cells, verdict])
+    return markdown(HEAD, lines)
 
 
 def sentence(result: dict, case: str) -> str:
@@ -85,3 +86,45 @@ def sentence(result: dict, case: str) -> str:
         if each["case"] == case
     ]
     return f"The diagnosis of {case!r} names: {', '.join(named) or 'nothing'}."
+
+
+def of_causes(result: dict) -> str:
+    """One line a case of an example and what it is judged on."""
+    found: dict[tuple, dict] = {}
+    for row in result["rows"]:
+        key = row["case"], row["judged_on"]
+        found.setdefault(key, {}).setdefault(row["remedy"], {})[row["metric"]] = row
+    first = {}
+    for each in result["diagnosis"]:
+        first.setdefault(each["case"], f"{each['cause']} ({each['first']} of {result['seeds']})")
+    lines = []
+    for (case, judged_on), remedies in found.items():
+        said = remedies["as it is"]
+        changes = {
+            n: r["nll_change"] for n, r in remedies.items() if "helps" in r.get("nll_change", {})
+        }
+        best = sorted(changes, key=lambda name: changes[name]["value"])
+        helped = [name for name in best if changes[name]["helps"] == "yes"]
+        lines.append(
+            [
+                f"{case}: {judged_on}",
+                *(
+                    f"{said[metric]['value']:.2f}"
+                    for metric in ("mean_confidence", "accuracy", "nll")
+                ),
+                first.get(case, "nothing"),
+                "; ".join(f"{n} ({remedies[n]['nll']['value']:.2f})" for n in helped[:3])
+                or "nothing",
+                "; ".join(name for name in best if changes[name]["helps"] == "no") or "",
+            ]
+        )
+    titles = [
+        "case",
+        "it says",
+        "it is right",
+        "NLL",
+        "named first",
+        "what helps (NLL)",
+        "what does not",
+    ]
+    return markdown(titles, lines)

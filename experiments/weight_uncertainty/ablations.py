@@ -115,7 +115,7 @@ def main(config: Config) -> None:
                 parts.write(directory, "ablation-draws", found, arrays)
         drawn = parts.read(directory, "ablation-")
         draw_ablations(directory / "ablations.png", drawn)
-    print(parts.markdown([line for each in drawn for line in each.found["rows"]]))
+    print(parts.comparison([line for each in drawn for line in each.found["rows"]]))
     print(f"\nWritten to {config.out}. Next: launch/run.sh experiments.weight_uncertainty.report")
 
 

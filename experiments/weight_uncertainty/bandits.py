@@ -200,7 +200,7 @@ def main(config: Config) -> None:
         drawn = parts.read(directory, "bandits-")
         draw_regret(directory / "figure6.png", drawn)
     lines = [line for each in drawn for line in each.found["rows"]]
-    print(parts.markdown(lines))
+    print(parts.comparison(lines))
     print(f"\nWritten to {config.out}. Next: launch/run.sh experiments.weight_uncertainty.report")
 
 

@@ -212,7 +212,7 @@ def main(config: Config) -> None:
         draw_curves(directory / "figure2.png", drawn)
         draw_densities(directory / "figure3.png", drawn)
         lines = [line for each in drawn for line in each.found["rows"]]
-    print(parts.markdown(lines))
+    print(parts.comparison(lines))
     print(f"\nWritten to {config.out}. Next: launch/run.sh experiments.weight_uncertainty.pruning")
 
 

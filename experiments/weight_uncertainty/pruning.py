@@ -179,7 +179,7 @@ def main(config: Config) -> None:
         drawn = parts.read(directory, "pruning-")
         draw_pruning(directory / "table2.png", drawn)
         draw_ratios(directory / "figure4.png", drawn)
-    print(parts.markdown([line for each in drawn for line in each.found["rows"]]))
+    print(parts.comparison([line for each in drawn for line in each.found["rows"]]))
     for each in drawn:
         if "valley_decibels" in each.found:
             place = each.found["valley_decibels"]

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from experiments.markdown import markdown
 from research.runtime.errors import UserError
 from research.runtime.files import write_json, write_whole
 from research.runtime.run_folder import commit, versions
@@ -118,12 +119,17 @@ def told(value: float | None, low: float | None = None, high: float | None = Non
     return text if low is None else f"{text} [{low:,.{digits}f}, {high:,.{digits}f}]"
 
 
-def markdown(rows: list[dict]) -> str:
-    """A Markdown table of ours beside the paper's."""
-    lines = ["| table | row | column | ours | paper | verdict |", "|---|---|---|---|---|---|"]
-    for each in rows:
-        cells = each["table"], each["row"], each["column"]
-        ours = told(each["ours"], each["low"], each["high"])
-        end = ours, told(each["paper"]), each["verdict"] or ""
-        lines.append(f"| {' | '.join((*cells, *end))} |")
-    return "\n".join(lines)
+def comparison(rows: list[dict]) -> str:
+    """A Markdown table of our numbers beside the paper's."""
+    lines = [
+        [
+            row["table"],
+            row["row"],
+            row["column"],
+            told(row["ours"], row["low"], row["high"]),
+            told(row["paper"]),
+            row["verdict"] or "",
+        ]
+        for row in rows
+    ]
+    return markdown(["table", "row", "column", "ours", "paper", "verdict"], lines)

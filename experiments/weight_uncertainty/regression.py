@@ -165,7 +165,7 @@ def main(config: Config) -> None:
         told = {"rows": lines, "titles": TITLES, "seconds": seconds}
         parts.write(directory, "regression", told, arrays)
         draw_regression(directory / "figure5.png", parts.read(directory, "regression")[0])
-    print(parts.markdown(lines))
+    print(parts.comparison(lines))
     print(f"\nWritten to {config.out}. Next: launch/run.sh experiments.weight_uncertainty.bandits")
 
 

@@ -142,7 +142,7 @@ def summary(rows: list[dict]) -> str:
 
 def paper_table(rows: list[dict]) -> str:
     """The Markdown table of the paper's own cells, for the README."""
-    return parts.markdown([each for each in rows if each["verdict"]])
+    return parts.comparison([each for each in rows if each["verdict"]])
 
 
 def _made(found: list[Part]) -> str:

@@ -5,7 +5,7 @@ import pytest
 from tqdm import tqdm
 
 from experiments import cli, speed
-from experiments.speed import Comparison, Config, compare, told
+from experiments.speed import Comparison, Config, compare, of_rows
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_ratios_are_medians_over_rounds_and_the_first_round_does_not_count(clock
     assert [row.ratio for row in rows] == [2.0, 1.0, 1.0]
     assert [row.met for row in rows] == [True, False, None]
     assert rows[0].seconds == 4.0
-    text = told(rows)
+    text = of_rows(rows)
     assert "| three members | plain | 3000.0 ms | 1.00 | at most 0.9 (missed) |" in text
     assert "| to know | plain | 1000.0 ms | 1.00 |  |" in text
 
