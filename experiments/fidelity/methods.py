@@ -18,6 +18,7 @@ import numpy as np
 import optax
 
 from research.data.dataset import Dataset
+from research.data.epochs import method_step, numbered_keys, scan_batches, shuffled_batches
 from research.method import Batch, Method, Model, predict
 from research.models import chain
 from research.training import recipe
@@ -75,18 +76,18 @@ def _run(method: Method, dataset: Dataset, num_steps: int, key: jax.Array, start
     init_key, order_key, step_key = jax.random.split(key, 3)
     order_keys = jax.random.split(order_key, method.members)
 
-    def one(state, number):
-        epoch, position = jnp.divmod(number, len(labels) // BATCH_SIZE)
+    steps_per_epoch = len(labels) // BATCH_SIZE
 
-        def batch_of(key):
-            order = jax.random.permutation(jax.random.fold_in(key, epoch), len(labels))
-            return jax.lax.dynamic_slice_in_dim(order, position * BATCH_SIZE, BATCH_SIZE)
+    def batches_of(epoch):  # [T, M * B]
+        keys = jax.vmap(jax.random.fold_in, (0, None))(order_keys, epoch)
+        return shuffled_batches(keys, len(labels), BATCH_SIZE)
 
-        indices = jax.vmap(batch_of)(order_keys).ravel()  # [M * B]
-        batch = Batch(images[indices], labels[indices])
-        return method.step(jax.random.fold_in(step_key, number), state, batch)[0], None
-
-    return jax.lax.scan(one, method.init(init_key, images[:1], start), jnp.arange(num_steps))[0]
+    epochs = jnp.arange(-(-num_steps // steps_per_epoch))
+    batches = jax.vmap(batches_of)(epochs).reshape(-1, method.members * BATCH_SIZE)
+    step = method_step(method, Batch(images, labels))
+    state = method.init(init_key, images[:1], start)
+    keys = numbered_keys(step_key, 0, num_steps)
+    return scan_batches(step, state, keys, batches[:num_steps])[0]
 
 
 def fit(

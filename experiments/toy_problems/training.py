@@ -14,6 +14,7 @@ import numpy as np
 import optax
 
 from research.data.dataset import Dataset, Split
+from research.data.epochs import method_step, scan_epochs, shuffled_batches
 from research.method import Batch, Method, Model, predict
 from research.models import chain
 from research.training import recipe
@@ -79,37 +80,24 @@ def _method(told: Recipe, network: Network, training: Training, num_train: int) 
 
 def _run(told, network, training, key, train, valid, start):
     """(state, history) of one seed."""
-    init_key, order_key, steps_key, look_key = jax.random.split(key, 4)
-    plan, num_train = recipe.training(told), len(train.labels)
+    init_key, order_key, steps_key, valid_key = jax.random.split(key, 4)
+    num_train = len(train.labels)
     method = _method(told, network, training, num_train)
-    steps, size = num_train // training.batch_size, training.batch_size
 
-    def step(state, each):
-        key, index = each
-        batch = Batch(train.images[index], train.labels[index])
-        state, metrics = method.step(key, state, batch)
-        return state, metrics["loss"]
-
-    def order_of(key):  # of one member
-        return jax.random.permutation(key, num_train)[: steps * size].reshape(steps, size)
-
-    def epoch(carry, number):
-        state, best, lowest = carry
+    def plan(number):
         keys = jax.random.split(jax.random.fold_in(order_key, number), method.members)
-        order = jax.vmap(order_of, out_axes=1)(keys).reshape(steps, -1)  # [steps, M * B]
-        keys = jax.random.split(jax.random.fold_in(steps_key, number), steps)
-        state, losses = jax.lax.scan(step, state, (keys, order))
-        log_probs = method.apply(method.draw(look_key, state, 0), valid.images)
-        nll = -jnp.mean(jnp.take_along_axis(log_probs, valid.labels[:, None], axis=-1))
-        best = jax.tree.map(lambda new, old: jnp.where(nll < lowest, new, old), state, best)
-        history = {"loss": jnp.mean(losses), "valid_nll": nll}
-        return (state, best, jnp.fmin(nll, lowest)), history
+        batches = shuffled_batches(keys, num_train, training.batch_size)
+        return jax.random.split(jax.random.fold_in(steps_key, number), len(batches)), batches
+
+    def evaluate(state):
+        log_probs = method.apply(method.draw(valid_key, state, 0), valid.images)
+        picked = jnp.take_along_axis(log_probs, valid.labels[:, None], axis=-1)
+        return {"valid_nll": -jnp.mean(picked)}
 
     state = method.init(init_key, train.images[:1], start)
-    begin = state, state, jnp.float32(jnp.inf)
-    epochs = jnp.arange(round(training.epochs * plan.epochs))
-    (last, best, _), history = jax.lax.scan(epoch, begin, epochs)
-    return {"last": last, "best": best}, history
+    epochs = round(training.epochs * recipe.training(told).epochs)
+    scanned = scan_epochs(method_step(method, train), state, plan, epochs, evaluate, "valid_nll")
+    return {"last": scanned.last, "best": scanned.best}, scanned.history
 
 
 @lru_cache

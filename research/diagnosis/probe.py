@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from research.data.epochs import scan_epochs, shuffled_batches
 from research.method import Model
 from research.models import chain
 
@@ -21,6 +22,7 @@ COMPONENTS = 128
 MOST_EXAMPLES = 4_000  # of the training split
 LEAST_EPOCH = 1_024  # examples
 FOLDS = 5
+CURVES = ("loss", "valid_nll", "learning_rate")
 
 
 class HeadOptions(NamedTuple):
@@ -78,31 +80,28 @@ def _train(key, train, valid, asked, rate, decay, *, model, epochs, batch_size, 
         picked = jnp.take_along_axis(log_probs, labels[index][:, None], axis=-1)[:, 0]
         return -jnp.mean(weights[index] * picked)
 
-    def step(carry, each):
-        params, opt_state, count = carry
-        key, index = each
+    def step(key, state, index):
+        params, opt_state, count = state
         value, gradient = jax.value_and_grad(loss)(params, key, index)
         updates, opt_state = tx.update(gradient, opt_state, params)
         now = rate if constant else rate * schedule(count)
         params = jax.tree.map(lambda p, u: p - now * u, params, updates)
         return (params, opt_state, count + 1), value
 
-    def epoch(carry, number):
-        inner, best, best_nll = carry
+    def plan(number):
         order_key, noise_key = jax.random.split(jax.random.fold_in(key, number + 1))
-        order = jax.random.permutation(order_key, len(x))[: steps * batch_size]
-        keys = jax.random.split(noise_key, steps)
-        inner, losses = jax.lax.scan(step, inner, (keys, order.reshape(steps, batch_size)))
-        nll = _nll(say(inner[0], valid[0]), *valid[1:])
-        is_better = nll < best_nll
-        best = jax.tree.map(lambda new, old: jnp.where(is_better, new, old), inner[0], best)
-        now = rate if constant else rate * schedule(inner[2] - 1)
-        return (inner, best, jnp.fmin(nll, best_nll)), (jnp.mean(losses), nll, now)
+        return jax.random.split(noise_key, steps), shuffled_batches(order_key, len(x), batch_size)
 
-    begin = (params, tx.init(params), jnp.int32(0)), params, jnp.float32(jnp.inf)
-    ((last, *_), best, _), curves = jax.lax.scan(epoch, begin, jnp.arange(epochs))
+    def evaluate(state):
+        params, _, count = state
+        now = rate if constant else rate * schedule(count - 1)
+        return {"valid_nll": _nll(say(params, valid[0]), *valid[1:]), "learning_rate": now}
+
+    begin = params, tx.init(params), jnp.int32(0)
+    scanned = scan_epochs(step, begin, plan, epochs, evaluate, "valid_nll")
+    best, last = scanned.best[0], scanned.last[0]
     said = [{name: say(p, each) for name, each in asked.items()} for p in (best, last)]
-    return said, curves, (best, last)
+    return said, scanned.history, (best, last)
 
 
 def train_head(
@@ -158,10 +157,10 @@ def train_head(
         constant=constant,
     )
     best, last = ({name: np.asarray(x, np.float64) for name, x in each.items()} for each in said)
-    columns = zip(*(np.asarray(each, np.float64) for each in curves), strict=True)
+    curves = {name: np.asarray(curves[name], np.float64) for name in CURVES}
     history = tuple(
-        {"epoch": number, "loss": loss, "valid_nll": nll, "learning_rate": rate}
-        for number, (loss, nll, rate) in enumerate(columns, start=1)
+        {"epoch": number + 1} | {name: curve[number] for name, curve in curves.items()}
+        for number in range(options.epochs)
     )
     return Head(best, last, history, params)
 

@@ -25,6 +25,7 @@ import numpy as np
 from jax.sharding import Mesh
 from tqdm import tqdm
 
+from research.data.epochs import method_step, numbered_keys, scan_batches, shuffled_batches
 from research.method import Batch, Method
 from research.runtime import checkpoint
 from research.runtime.errors import UserError
@@ -96,17 +97,11 @@ def _compile(build: Build, look: Look, settings: Settings, num_train: int, mesh:
         def one_run(state, hyper, key):
             method = build(hyper)
             noise_key, order_key = jax.random.fold_in(key, 1), jax.random.fold_in(key, 2)
-            order = jax.random.permutation(jax.random.fold_in(order_key, number), num_train)
-            order = order[: steps * settings.batch_size].reshape(steps, settings.batch_size)
-
-            def step(state, chosen):
-                count, indices = chosen
-                batch = Batch(train.images[indices], train.labels[indices])
-                step_key = jax.random.fold_in(noise_key, number * steps + count)
-                state, metrics = method.step(step_key, state, batch)
-                return state, metrics["loss"]
-
-            state, losses = jax.lax.scan(step, state, (jnp.arange(steps), order))
+            batches = shuffled_batches(
+                jax.random.fold_in(order_key, number), num_train, settings.batch_size
+            )
+            step_keys = numbered_keys(noise_key, number * steps, steps)
+            state, losses = scan_batches(method_step(method, train), state, step_keys, batches)
             return state, jnp.mean(losses)
 
         return over_runs(one_run)(states, hypers, keys)
