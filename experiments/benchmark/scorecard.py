@@ -14,18 +14,22 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import t as student
 
 from research.metrics import detection
 from research.metrics.evaluate import TABLE
-from research.metrics.intervals import UNDEFINED, Estimate, bootstrap, proportion
+from research.metrics.intervals import (
+    UNDEFINED,
+    Estimate,
+    bootstrap,
+    proportion,
+    student_interval,
+)
 from research.metrics.scores import predictive, scores
 
 METRICS = ("accuracy", "nll", "ece", "brier", "aurc")
 OUTSIDE = {"ood_auroc": detection.auroc, "ood_fpr95": detection.fpr95}
 WORSE = ("accuracy", "nll", "ece")
 NO_MORE_THAN_1 = ("accuracy", "ece", "aurc", "ood_auroc", "ood_fpr95")
-OVER_SEEDS = "Student's t over seeds"
 
 
 class Predicted(NamedTuple):
@@ -130,8 +134,5 @@ def over_seeds(name: str, each: list[float]) -> Estimate:
     """
     if not np.all(np.isfinite(each)):
         return UNDEFINED
-    mean = float(np.mean(each))
-    half = float(student.ppf(0.975, len(each) - 1) * np.std(each, ddof=1) / np.sqrt(len(each)))
     is_share = any(part in name for part in NO_MORE_THAN_1)
-    highest = 1.0 if is_share else np.inf
-    return Estimate(mean, max(mean - half, 0.0), min(mean + half, highest), OVER_SEEDS)
+    return student_interval(np.array(each), 0.0, 1.0 if is_share else np.inf)

@@ -3,10 +3,8 @@
 from typing import Any
 
 import numpy as np
-from scipy.stats import t
 
 from experiments.benchmark.scorecard import (
-    OVER_SEEDS,
     WORSE,
     Predicted,
     bootstrapped,
@@ -15,7 +13,7 @@ from experiments.benchmark.scorecard import (
 )
 from experiments.markdown import markdown
 from research.metrics import format
-from research.metrics.intervals import Estimate
+from research.metrics.intervals import OVER_SEEDS, Estimate, student_interval
 
 TITLES = {  # of the columns that hold one metric, with the name that says how to write it
     "accuracy": ("accuracy", "accuracy"),
@@ -199,12 +197,9 @@ def paired(row: dict, other: dict) -> str:
         other: the row to compare with.
     """
     seeds = row["each_seed"].keys() & other["each_seed"].keys()
-    change = np.array([row["each_seed"][seed] - other["each_seed"][seed] for seed in seeds])
-    told = f"{np.mean(change):+.3f}"
-    if len(change) < 2:
-        return told
-    half = t.ppf(0.975, len(change) - 1) * np.std(change, ddof=1) / len(change) ** 0.5
-    return f"{told} [{np.mean(change) - half:+.3f}, {np.mean(change) + half:+.3f}]"
+    changes = np.array([row["each_seed"][seed] - other["each_seed"][seed] for seed in seeds])
+    mean, low, high, _ = student_interval(changes)
+    return f"{mean:+.3f}" if low is None else f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]"
 
 
 def of_benchmark(result: dict) -> str:

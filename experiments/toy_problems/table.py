@@ -6,10 +6,10 @@ not where it lies above -0.01 nats, for below that nobody need act; else the see
 """
 
 import numpy as np
-from scipy.stats import t as student
 
 from experiments.markdown import markdown
 from research.diagnosis.verdict import LEAST_EFFECT
+from research.metrics.intervals import student_interval
 
 YES, NO, NOT_TOLD = "yes", "no", "not told"
 HEAD = (
@@ -33,11 +33,8 @@ def estimate(values: np.ndarray, low: float = -np.inf, high: float = np.inf) -> 
         low: the least possible value.
         high: the largest.
     """
-    mean, n = float(np.mean(values)), len(values)
-    if n < 2:
-        return {"value": mean, "low": None, "high": None}
-    half = float(student.ppf(0.975, n - 1) * np.std(values, ddof=1) / n**0.5)
-    return {"value": mean, "low": max(mean - half, low), "high": min(mean + half, high)}
+    value, low, high, _ = student_interval(values, low, high)
+    return {"value": value, "low": low, "high": high}
 
 
 def helps(change: dict) -> str:

@@ -31,7 +31,7 @@ from experiments.weight_uncertainty import records as parts
 from experiments.weight_uncertainty.agents import Agent, World, agents, begin, interact
 from experiments.weight_uncertainty.figures import draw_regret
 from experiments.weight_uncertainty.mushroom import Mushrooms
-from research.metrics.intervals import Z
+from research.metrics.intervals import student_interval
 from research.runtime import checkpoint
 from research.runtime.errors import UserError
 from research.runtime.run_folder import open_run
@@ -162,14 +162,10 @@ def rows(agent: Agent, regret: np.ndarray, paper: float | None) -> list[dict]:
     lines = []
     for index, kind in enumerate(("realised", "expected")):
         last = regret[-1, :, index]
-        half = Z * np.std(last, ddof=1) / len(last) ** 0.5 if len(last) > 1 else None
-        bounds = (None, None) if half is None else (last.mean() - half, last.mean() + half)
+        mean, low, high, _ = student_interval(last)
         column = f"{kind} regret after {CHUNK * len(regret):,} steps"
-        low, high = (None if bound is None else float(bound) for bound in bounds)
-        told = paper if kind == "realised" else None
-        lines.append(
-            parts.row("figure 6", agent.title, column, float(last.mean()), low, high, told, 0.0)
-        )
+        target = paper if kind == "realised" else None
+        lines.append(parts.row("figure 6", agent.title, column, mean, low, high, target, 0.0))
     return lines
 
 

@@ -46,7 +46,7 @@ from experiments.weight_uncertainty.training import (
 )
 from research.metrics.calibration import ece
 from research.metrics.detection import auroc
-from research.metrics.intervals import Z
+from research.metrics.intervals import Z, student_interval
 from research.metrics.scores import predictive, scores
 from research.posteriors.predictive import predictor
 from research.runtime.errors import UserError
@@ -73,26 +73,19 @@ class Config(Training):
 def interval(values: np.ndarray, trials: int) -> tuple[float, float, float]:
     """The mean of error rates over seeds and its 95 % interval.
 
-    Two things vary: the test images (binomial, the same images for all seeds) and the seed.
+    Two things vary independently: the test images (binomial, the same images for all seeds) and
+    the seed (Student). The squares of the half-widths that each of them has alone are added.
 
     Args:
         values: [seeds], 0 to 1.
         trials: test images.
     """
     mean = float(np.mean(values))
-    of_images = mean * (1 - mean) / trials
-    of_seeds = float(np.var(values, ddof=1)) / len(values) if len(values) > 1 else 0.0
-    half = Z * (of_images + of_seeds) ** 0.5
+    over_seeds = student_interval(values)
+    of_images = Z * (mean * (1 - mean) / trials) ** 0.5
+    of_seeds = 0.0 if over_seeds.high is None else over_seeds.high - mean
+    half = float(np.hypot(of_images, of_seeds))
     return mean, max(0.0, mean - half), min(1.0, mean + half)
-
-
-def spread(values: np.ndarray) -> tuple[float, float | None, float | None]:
-    """The mean over seeds and 1.96 standard errors; no interval of one seed."""
-    mean = float(np.mean(values))
-    if len(values) < 2:
-        return mean, None, None
-    half = float(Z * np.std(values, ddof=1) / len(values) ** 0.5)
-    return mean, mean - half, mean + half
 
 
 def calibration(cell: Cell, digits: Digits) -> dict[str, np.ndarray]:
@@ -152,7 +145,7 @@ def rows(cell: Cell, digits: Digits, as_paper: bool) -> list[dict]:
         column = f"{cell_name}, minutes to {error:g} % test error"
         lines.append(parts.row("1", title, column, minutes_to(cell, error)))
     for name, values in calibration(cell, digits).items():
-        value, low, high = spread(values)
+        value, low, high, _ = student_interval(values)
         lines.append(parts.row("1", title, f"{cell_name}, {name.upper()}", value, low, high))
     return lines
 

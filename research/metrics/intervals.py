@@ -10,6 +10,8 @@ Where that bias nears two standard errors, Efron's percentiles run off the end o
 and the interval shrinks to nothing. Such a number takes the basic bootstrap (Davison & Hinkley
 1997, section 5.2), 2 value - q(0.975) to 2 value - q(0.025), which takes the bias off; it is
 stretched to hold the value itself, and stops at 0.
+
+The mean of a number over several seeds takes Student's interval, mean ± t(0.975, R - 1) s/√R.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,6 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.special import ndtr, ndtri
+from scipy.stats import t as student
 
 Z = ndtri(0.975)
 CHUNK_BYTES = 16_000_000  # of weights at a time; a metric's own arrays are a few times that
@@ -35,6 +38,8 @@ WILSON = "Wilson"
 BIAS_CORRECTED = "bias-corrected bootstrap"
 BASIC = "basic bootstrap"
 SIMULATED = "simulation"
+OVER_SEEDS = "Student's t over seeds"
+NO_INTERVAL = "none"
 UNDEFINED = Estimate(None, None, None, "undefined")
 
 
@@ -54,6 +59,23 @@ def proportion(value: float, trials: int) -> Estimate:
     """A share of `trials` examples with Wilson's interval."""
     low, high = wilson(value * trials, trials)
     return Estimate(value, float(low), float(high), WILSON)
+
+
+def student_interval(
+    values: np.ndarray, lowest: float = -np.inf, highest: float = np.inf
+) -> Estimate:
+    """The mean of one number a seed with Student's interval; a single seed has no interval.
+
+    Args:
+        values: numbers [R], one a seed.
+        lowest: the least possible value; the interval stops there.
+        highest: the largest possible value.
+    """
+    mean, count = float(np.mean(values)), len(values)
+    if count < 2:
+        return Estimate(mean, None, None, NO_INTERVAL)
+    half = float(student.ppf(0.975, count - 1) * np.std(values, ddof=1) / np.sqrt(count))
+    return Estimate(mean, max(mean - half, lowest), min(mean + half, highest), OVER_SEEDS)
 
 
 def chunks(replicates: int, num_examples: int) -> Iterator[int]:

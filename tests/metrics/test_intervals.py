@@ -4,11 +4,13 @@ from scipy.stats import binom, binomtest, norm
 
 from research.metrics import intervals
 from research.metrics.intervals import (
+    OVER_SEEDS,
     basic,
     bias_corrected,
     bootstrap,
     proportion,
     resamples,
+    student_interval,
     wilson,
 )
 from research.metrics.weighted import mean, weighted
@@ -108,3 +110,13 @@ def test_undefined_replicates_are_left_out():
         replicates=100,
     )["half"]
     assert estimate[1:3] == bias_corrected(50.0, np.arange(0, 100, 2.0))
+
+
+def test_students_interval_is_of_the_mean_over_seeds_and_stops_at_the_bounds():
+    found = student_interval(np.array([1.0, 2.0, 3.0]))
+    half = 4.302653 / 3**0.5  # t(0.975, 2 degrees of freedom) s / sqrt(3)
+    np.testing.assert_allclose(found[:3], [2, 2 - half, 2 + half], rtol=1e-6)
+    assert found.interval == OVER_SEEDS
+    bounded = student_interval(np.array([0.9, 1.0]), 0.8, 1.0)
+    assert (bounded.low, bounded.high) == (0.8, 1.0)
+    assert student_interval(np.array([0.5])) == (0.5, None, None, "none")
