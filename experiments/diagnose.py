@@ -11,6 +11,8 @@ stopped.
 """
 
 import os
+import shlex
+import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -93,6 +95,7 @@ def main(config: Config) -> None:
             seed=config.seed,
             max_error=config.max_error,
             seconds=time.perf_counter() - started,
+            command="launch/run.sh experiments.diagnose " + shlex.join(sys.argv[1:]),
         )
         if subject.cures:
             keep_recommended(config, directory, subject, result)

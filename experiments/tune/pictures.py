@@ -1,12 +1,13 @@
 """The two pictures of a search: what every trial gave, and which option mattered."""
 
+from markupsafe import Markup
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from research.metrics import format
-from research.report.svg import FAINT, INK, QUIET, RIGHT, WRONG, new_figure, style, to_svg
+from research.report.svg import FAINT, INK, QUIET, RIGHT, WRONG, new_figure, style, to_img
 
 
-def history(result: dict) -> str:
+def history(result: dict) -> Markup:
     """Validation NLL of every trial in its order, and of the best so far.
 
     Args:
@@ -58,10 +59,10 @@ def history(result: dict) -> str:
             f"Validation NLL of {format.plural(len(trials), 'trial')}: the lowest is "
             f"{format.number(lowest[-1])}."
         )
-        return to_svg(figure, "history", alt)
+        return to_img(figure, alt)
 
 
-def importance(result: dict) -> str:
+def importance(result: dict) -> Markup:
     """How much of the differences between trials each option explains.
 
     Args:
@@ -83,4 +84,4 @@ def importance(result: dict) -> str:
         ax.xaxis.set_major_locator(NullLocator())
         ax.set_title("Share of the differences it explains")
         told = ", ".join(f"{name.replace('_', ' ')} {shares[name]:.0%}" for name in ranked)
-        return to_svg(figure, "importance", f"Importance of each option: {told}.")
+        return to_img(figure, f"Importance of each option: {told}.")

@@ -10,7 +10,6 @@ from pathlib import Path
 import jinja2
 import numpy as np
 import optuna
-from markupsafe import Markup
 from optuna.trial import FrozenTrial, TrialState
 
 from experiments.tune import pictures as tune_pictures
@@ -220,8 +219,8 @@ def write(directory: Path, result: dict) -> None:
         verdict=verdict(result),
         columns=columns(result),
         test_rows=test_rows(result),
-        history=Markup(tune_pictures.history(result)),
-        importance=Markup(tune_pictures.importance(result)) if _is_told(result) else None,
+        history=tune_pictures.history(result),
+        importance=tune_pictures.importance(result) if _is_told(result) else None,
     )
     write_json(directory / "result.json", result)
     write_json(directory / "best.json", result["best"])

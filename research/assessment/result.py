@@ -6,15 +6,16 @@ import numpy as np
 
 from research.data.dataset import Dataset, Split
 from research.data.predictions import SPLITS, PredictionsFile
+from research.diagnosis.collect import Observed
+from research.diagnosis.diagnose import Found
 from research.metrics.evaluate import evaluate
 from research.metrics.paired import nll_change
-from research.metrics.reliability import reliability_curve
+from research.metrics.reliability import confidence_histogram, reliability_curve
 from research.metrics.scores import scores
 from research.models.classifier import Classifier
-from research.report.histogram import histogram
 
-SCHEMA_VERSION = 1
 MOST_MISTAKES = 12
+NEW = "new"  # the split of images that nobody has labelled
 
 
 def _plain(value: Any) -> Any:
@@ -55,13 +56,13 @@ def judge(log_probs: np.ndarray, labels: np.ndarray, as_it_is: np.ndarray, seed:
         "metrics": {n: _plain(e) for n, e in evaluate(log_probs, labels, seed=seed).items()},
         "nll_change": _plain(nll_change(scores(as_it_is, labels), s, seed=seed)),
         "reliability": _reliability(s.confidence, s.correct),
-        "histogram": histogram(s.doubt, s.correct),
+        "histogram": confidence_histogram(s.doubt, s.correct),
     }
 
 
 def most_confident_mistakes(
     log_probs: np.ndarray, split: Split, classes: tuple[str, ...]
-) -> tuple[list[dict], np.ndarray]:
+) -> list[dict]:
     """The wrong answers that are surest.
 
     Args:
@@ -70,23 +71,79 @@ def most_confident_mistakes(
         classes: names.
 
     Returns:
-        Dicts with `id`, `label`, `prediction`, `confidence` and `split`, surest first, and their
-        indices.
+        Dicts with `id`, `label`, `prediction`, `confidence`, `split` and `index`, surest first.
     """
     s = scores(log_probs, split.labels)
     wrong = np.flatnonzero(~s.correct)
     indices = wrong[np.argsort(s.doubt[wrong], kind="stable")][:MOST_MISTAKES]
-    rows = [
+    return [
         {
             "id": str(split.ids[i]),
             "label": classes[split.labels[i]],
             "prediction": classes[int(np.argmax(s.probs[i]))],
             "confidence": float(s.confidence[i]),
             "split": "test",
+            "index": int(i),
         }
         for i in indices
     ]
-    return rows, indices
+
+
+def describe_diagnosis(
+    found: list[Found], observed: Observed, splits: dict[str, Split], classes: tuple[str, ...]
+) -> list[dict]:
+    """The `diagnosis` of a result, in the order of `diagnose`.
+
+    Args:
+        found: the verdicts.
+        observed: the evidence that they are about.
+        splits: labels and ids of all images.
+        classes: names.
+
+    Returns:
+        A dict for each cause: `cause`, `title`, `state`, `text`, `measure`, `number`, `test`,
+        `effect`, `advice`, `heat` and `suspects` (dicts with `id`, `label`, `prediction`, `split`,
+        `index`; new images have no label).
+    """
+    predicted = {
+        name: scores(part.log_probs[None], part.labels).probs.argmax(axis=1)
+        for name, part in observed.evidence.parts.items()
+    }
+    new = observed.evidence.new
+
+    def suspect(split: str, index: int) -> dict:
+        if split == NEW:
+            row, name, label = index, new.ids[index], None
+            prediction = new.log_probs[index].argmax()
+        else:
+            row = int(observed.rows[split][index])
+            name, label = splits[split].ids[row], classes[splits[split].labels[row]]
+            prediction = predicted[split][index]
+        return {
+            "id": str(name),
+            "label": label,
+            "prediction": classes[int(prediction)],
+            "split": split,
+            "index": row,
+        }
+
+    def describe(cause: Found) -> dict:
+        verdict, effect = cause.verdict, cause.verdict.effect
+        return {
+            "cause": cause.cause,
+            "title": cause.title,
+            "state": verdict.state,
+            "text": verdict.text,
+            "measure": verdict.measure,
+            "number": verdict.number._asdict(),
+            "test": verdict.test,
+            "effect": effect and {"nll": effect.nll._asdict(), "ece": effect.ece},
+            "advice": verdict.advice,
+            "suspects": [suspect(*place) for place in verdict.suspects],
+            "heat": None if verdict.heat is None else verdict.heat.tolist(),
+        }
+
+    return [describe(cause) for cause in found]
 
 
 def describe_data(dataset: Dataset) -> dict:

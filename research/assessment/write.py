@@ -1,25 +1,30 @@
 """The files of a finished run: result.json, predictions.npz and report.html, each written whole."""
 
 import datetime
-import shlex
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
+from research.assessment.decisions import decide
 from research.assessment.predictions import Judged
 from research.assessment.remedies import Cure
-from research.assessment.result import SCHEMA_VERSION, judge, most_confident_mistakes
+from research.assessment.result import (
+    NEW,
+    describe_diagnosis,
+    judge,
+    most_confident_mistakes,
+)
 from research.assessment.titles import told
 from research.data.dataset import Split
 from research.diagnosis.collect import Observed
 from research.diagnosis.diagnose import Found
 from research.metrics.evaluate import DESCRIPTIONS
-from research.report import page, why
-from research.report.decisions import decide
+from research.report import page, pictures
 from research.report.findings import findings
 from research.report.next_steps import next_steps
+from research.report.pictures import Pictures
+from research.report.result import FILE, SCHEMA_VERSION
 from research.runtime.files import write_json, write_whole
 from research.runtime.run_folder import commit, versions
 
@@ -77,18 +82,21 @@ def _save_predictions(path: Path, judged: dict[str, Judged], splits: dict[str, S
     write_whole(path, lambda part: np.savez_compressed(part, **arrays))
 
 
-def _shown(diagnosis: list[dict], splits: dict[str, Split], observed: Observed):
-    """The pictures that the diagnosis points at, and the mean of the test images it looked at."""
+def _pictures(result: dict, splits: dict[str, Split], observed: Observed) -> Pictures:
+    """The images that the result points at, and the mean of the test images in the evidence."""
     images = observed.evidence.parts["test"].images
     if images is None:
-        return {}, None
-    places = {(each["split"], each["index"]) for cause in diagnosis for each in cause["suspects"]}
+        return Pictures()
+    shown = result["mistakes"] + [s for cause in result["diagnosis"] for s in cause["suspects"]]
+    places = sorted({(one["split"], one["index"]) for one in shown})
     new = observed.evidence.new
-    suspects = {
-        (name, i): new.images[i] if name == why.NEW else splits[name].images[np.arange(i, i + 1)][0]
-        for name, i in places
-    }
-    return suspects, np.asarray(images).mean(axis=0).astype(np.uint8)
+    return Pictures(
+        {
+            (name, i): new.images[i] if name == NEW else splits[name].images[i : i + 1][0]
+            for name, i in places
+        },
+        np.asarray(images).mean(axis=0).astype(np.uint8),
+    )
 
 
 def write_report(
@@ -105,6 +113,7 @@ def write_report(
     seed: int,
     max_error: float,
     seconds: float,
+    command: str,
 ) -> dict:
     """Judges all predictions and writes the three files.
 
@@ -121,16 +130,16 @@ def write_report(
         seed: of the bootstrap.
         max_error: the error rate allowed among answers that are not refused.
         seconds: what the run took so far.
+        command: what a person types to make the run again.
 
     Returns:
         What result.json holds.
     """
-    test = splits["test"]
-    mistakes, indices = most_confident_mistakes(judged["point"].log_probs["test"], test, classes)
+    mistakes = most_confident_mistakes(judged["point"].log_probs["test"], splits["test"], classes)
     titles = told(judged, cures)
     result = {
         "schema_version": SCHEMA_VERSION,
-        "command": "launch/run.sh experiments.diagnose " + shlex.join(sys.argv[1:]),
+        "command": command,
         "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         "seconds": seconds,
         "seed": seed,
@@ -142,18 +151,16 @@ def write_report(
         "methods": {
             n: _method(n, judged, cures.get(n), *titles[n], splits, seed, max_error) for n in judged
         },
-        "diagnosis": why.describe(found, observed, splits, classes),
+        "diagnosis": describe_diagnosis(found, observed, splits, classes),
         "mistakes": mistakes,
         "descriptions": DESCRIPTIONS,
     }
     result["findings"] = findings(result)
     result["next"] = next_steps(result)
-    pictures = [None if test.images is None else test.images[i : i + 1][0] for i in indices]
-    suspects, mean_image = _shown(result["diagnosis"], splits, observed)
-    text = page.render(result, pictures, suspects, mean_image)
+    shown = _pictures(result, splits, observed)
+    text = page.render(result, shown)
     _save_predictions(directory / "predictions.npz", judged, splits, classes)
-    write_json(directory / "result.json", result)
-    # File names need not be text; they are shown with escapes where they are not.
-    page_bytes = text.encode("utf-8", "backslashreplace")
-    write_whole(directory / "report.html", lambda part: part.write_bytes(page_bytes))
+    pictures.save(directory, shown)
+    write_json(directory / FILE, result)
+    page.write(directory, text)
     return result

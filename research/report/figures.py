@@ -8,11 +8,12 @@ the model delivers, vermilion what it claims, or gets wrong.
 import textwrap
 
 import numpy as np
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from research.metrics import format
-from research.report.svg import FAINT, INK, QUIET, RIGHT, WRONG, new_figure, style, to_svg
+from research.report.svg import FAINT, INK, QUIET, RIGHT, WRONG, new_figure, style, to_img
 
 SHORTEST_BAR = 0.6  # where the logarithmic count axes start, so that a count of 1 is a visible bar
 LONGEST_LINE = 34  # characters of a method's title beside a picture
@@ -59,7 +60,7 @@ def _rows(ax: Axes, names: list[str]) -> None:
     ax.set_axisbelow(True)
 
 
-def confidence_histogram(split: dict) -> str:
+def confidence_histogram(split: dict) -> Markup:
     """Right and wrong answers by how sure they were, in decades of doubt.
 
     Args:
@@ -108,10 +109,10 @@ def confidence_histogram(split: dict) -> str:
             f"Histogram of confidence on a logarithmic scale. {sure} are above "
             f"{_round_percent(1 - 10.0 ** edges[1])}, {int(counts['wrong'][0])} of them wrong."
         )
-        return to_svg(figure, "histogram", alt)
+        return to_img(figure, alt)
 
 
-def reliability_diagrams(methods: dict[str, dict]) -> list[str]:
+def reliability_diagrams(methods: dict[str, dict]) -> list[Markup]:
     """One reliability diagram of the test split for every method, all on the same axes."""
     curves = [method["splits"]["test"]["reliability"] for method in methods.values()]
     # Two classes leave the left half empty: start where the least sure answers of any method are.
@@ -120,12 +121,11 @@ def reliability_diagrams(methods: dict[str, dict]) -> list[str]:
     most = max(max(curve["count"]) for curve in curves)
     titles = [method["title"] for method in methods.values()]
     return [
-        _reliability(curve, title, f"reliability-{i}", left, most)
-        for i, (curve, title) in enumerate(zip(curves, titles, strict=True))
+        _reliability(curve, title, left, most) for curve, title in zip(curves, titles, strict=True)
     ]
 
 
-def _reliability(curve: dict, title: str, name: str, left: float, most: int) -> str:
+def _reliability(curve: dict, title: str, left: float, most: int) -> Markup:
     edges, count = np.asarray(curve["edges"]), np.asarray(curve["count"])
     shown = count > 0
     confidence, accuracy, low, high = (
@@ -169,10 +169,10 @@ def _reliability(curve: dict, title: str, name: str, left: float, most: int) -> 
             f"Reliability diagram, {title}: where it says {format.percent(confidence[worst])} it "
             f"is right {format.percent(accuracy[worst])} of the time."
         )
-        return to_svg(figure, name, alt)
+        return to_img(figure, alt)
 
 
-def gap(splits: dict[str, dict]) -> str:
+def gap(splits: dict[str, dict]) -> Markup:
     """Accuracy and mean confidence on train, valid and test, with their intervals."""
     names = [name for name in SPLITS if name in splits]
     with style():
@@ -192,10 +192,10 @@ def gap(splits: dict[str, dict]) -> str:
         accuracies = [splits[name]["metrics"]["accuracy"]["value"] for name in names]
         shown = [f"{n} {format.percent(a)}" for n, a in zip(names, accuracies, strict=True)]
         alt = f"Accuracy and mean confidence by split. It is right: {', '.join(shown)}."
-        return to_svg(figure, "gap", alt)
+        return to_img(figure, alt)
 
 
-def history(rows: list[dict], best_step: int) -> str:
+def history(rows: list[dict], best_step: int) -> Markup:
     """Validation confidence, accuracy and NLL by epoch; the epoch that was kept is marked.
 
     Args:
@@ -227,10 +227,10 @@ def history(rows: list[dict], best_step: int) -> str:
             f"{format.number(kept['valid_nll'])}; at the end "
             f"{format.number(rows[-1]['valid_nll'])}."
         )
-        return to_svg(figure, "history", alt)
+        return to_img(figure, alt)
 
 
-def methods_compared(methods: dict[str, dict]) -> str:
+def methods_compared(methods: dict[str, dict]) -> Markup:
     """NLL and ECE of every method on the test split, with intervals; lower is better."""
     tests = [method["splits"]["test"]["metrics"] for method in methods.values()]
     titles = [method["title"] for method in methods.values()]
@@ -260,10 +260,10 @@ def methods_compared(methods: dict[str, dict]) -> str:
         figure.align_titles()
         values = [format.metric_value("nll", metrics["nll"]["value"]) for metrics in tests]
         shown = [f"{t} {nll}" for t, nll in zip(titles, values, strict=True)]
-        return to_svg(figure, "methods", f"NLL and ECE by method. NLL: {', '.join(shown)}.")
+        return to_img(figure, f"NLL and ECE by method. NLL: {', '.join(shown)}.")
 
 
-def heat_map(heat: np.ndarray, picture: np.ndarray) -> str:
+def heat_map(heat: np.ndarray, picture: np.ndarray) -> Markup:
     """How much each region of the images matters, over their mean.
 
     Args:
@@ -285,4 +285,4 @@ def heat_map(heat: np.ndarray, picture: np.ndarray) -> str:
             ax.text(c + 0.5, r + 0.5, points, ha="center", va="center", color="white", fontsize=8)
         ax.set_xticks([])
         ax.set_yticks([])
-        return to_svg(figure, "heat", "How much each region of the images matters")
+        return to_img(figure, "How much each region of the images matters")

@@ -1,4 +1,4 @@
-"""report.html: one file that asks nothing of the network, reads on a phone and prints."""
+"""report.html: one file that loads nothing from the network, reads on a phone and prints."""
 
 import base64
 import io
@@ -6,18 +6,18 @@ from pathlib import Path
 
 import jinja2
 import numpy as np
-from markupsafe import Markup
 from PIL import Image
 
 from research.metrics import format
 from research.report import decisions, figures, why
 from research.report.findings import headline
+from research.report.pictures import Pictures
 from research.report.reading import best_method
+from research.runtime.files import write_whole
 
-SMALL, LARGE = (
-    128,
-    320,
-)  # pixels: pictures below are shown with crisp pixels, above are sent smaller
+FILE = "report.html"
+SMALL = 128  # pixels: smaller pictures are shown with crisp pixels
+LARGE = 320  # pixels: larger pictures are sent as small as this
 TONES = {"good": "Good", "warn": "Take care", "bad": "Problem", "info": "Note"}
 TABLE_METRICS = ("accuracy", "mean_confidence", "nll", "ece")
 
@@ -31,16 +31,12 @@ def data_uri(picture: np.ndarray) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def _shown_mistakes(result: dict, pictures: list[np.ndarray | None]) -> list[dict]:
-    return [
-        mistake
-        | {
-            "picture": None if picture is None else data_uri(picture),
-            "is_small": picture is not None and max(picture.shape[:2]) < SMALL,
-            "says": format.percent(mistake["confidence"]),
-        }
-        for mistake, picture in zip(result["mistakes"], pictures, strict=True)
-    ]
+def _with_picture(entry: dict, pictures: Pictures) -> dict:
+    """A mistake or a suspect with its picture; None where there is none."""
+    picture = pictures.images.get((entry["split"], entry["index"]))
+    if picture is None:
+        return entry | {"picture": None}
+    return entry | {"picture": data_uri(picture), "is_small": max(picture.shape[:2]) < SMALL}
 
 
 def _row(metric: str, splits: list[dict]) -> tuple[str, list[tuple[str, str]]]:
@@ -70,15 +66,11 @@ def _method_rows(methods: list[dict]) -> list[tuple[str, list[tuple[str, str]]]]
     """A method's title; the main metrics of its test split, then what it costs."""
     rows = []
     for method in methods:
-        each, trained = method["milliseconds_per_image"], method["training_seconds"]
+        milliseconds, seconds = method["milliseconds_per_image"], method["training_seconds"]
         cells = [_row(metric, [method["splits"]["test"]])[1][0] for metric in TABLE_METRICS]
-        cells.append(
-            (
-                format.NONE if each is None else f"{each:.3g} ms",
-                format.plural(method["draws"], "draw"),
-            )
-        )
-        cells.append((format.duration(trained) if trained else format.NONE, ""))
+        cost = format.NONE if milliseconds is None else f"{milliseconds:.3g} ms"
+        cells.append((cost, format.plural(method["draws"], "draw")))
+        cells.append((format.duration(seconds) if seconds else format.NONE, ""))
         rows.append((method["title"], cells))
     return rows
 
@@ -93,47 +85,35 @@ def _number_rows(result: dict) -> list[tuple[str, str, list[tuple[str, str]]]]:
     return rows
 
 
-def _causes(found: list[dict], suspects: dict[tuple[str, int], np.ndarray]) -> list[dict]:
-    """What the page shows of each cause: its number and its suspects besides."""
+def _causes(result: dict, pictures: Pictures) -> list[dict]:
+    """The causes that are present, with their numbers in words and their suspects' pictures."""
     return [
         cause
         | {
-            "told_number": why.told_number(cause),
-            "told_effect": why.told_effect(cause),
-            "pictures": [
-                each
-                | {
-                    "picture": data_uri(suspects[each["split"], each["index"]]),
-                    "is_small": max(suspects[each["split"], each["index"]].shape[:2]) < SMALL,
-                }
-                for each in cause["suspects"]
-                if (each["split"], each["index"]) in suspects
-            ],
+            "number_text": why.number_text(cause),
+            "effect_text": why.effect_text(cause),
+            "suspects": [_with_picture(suspect, pictures) for suspect in cause["suspects"]],
         }
-        for cause in found
+        for cause in why.named(result)
     ]
 
 
 def _figures(result: dict, mean_image: np.ndarray | None) -> dict:
-    methods = result["methods"]
+    methods, training = result["methods"], result["model"]["training"]
     splits = methods["point"]["splits"]
-    drawn = {
+    heat = next((cause["heat"] for cause in result["diagnosis"] if cause["heat"]), None)
+    diagrams = dict(zip(methods, figures.reliability_diagrams(methods), strict=True))
+    shown = dict.fromkeys(("point", best_method(result)))
+    return {
         "histogram": figures.confidence_histogram(splits["test"]),
         "gap": figures.gap(splits) if len(splits) > 1 else None,
         "methods": figures.methods_compared(methods) if len(methods) > 1 else None,
-        "heat": None,
-        "history": None,
-    }
-    training = result["model"]["training"]
-    if training and len(training["history"]) > 1:
-        drawn["history"] = figures.history(training["history"], training["best_step"])
-    heat = next((c["heat"] for c in result["diagnosis"] if c["heat"]), None)
-    if heat and mean_image is not None:
-        drawn["heat"] = figures.heat_map(np.array(heat), mean_image)
-    safe = {name: Markup(svg) if svg else None for name, svg in drawn.items()}
-    diagrams = dict(zip(methods, map(Markup, figures.reliability_diagrams(methods)), strict=True))
-    shown = dict.fromkeys(("point", best_method(result)))
-    return safe | {
+        "history": figures.history(training["history"], training["best_step"])
+        if training and len(training["history"]) > 1
+        else None,
+        "heat": figures.heat_map(np.array(heat), mean_image)
+        if heat and mean_image is not None
+        else None,
         "before_and_after": [diagrams.pop(name) for name in shown],
         "reliability": list(diagrams.values()),
     }
@@ -145,19 +125,12 @@ def _split_command(step: str) -> tuple[str, str]:
     return before, mark + command
 
 
-def render(
-    result: dict,
-    pictures: list[np.ndarray | None],
-    suspects: dict[tuple[str, int], np.ndarray] | None = None,
-    mean_image: np.ndarray | None = None,
-) -> str:
+def render(result: dict, pictures: Pictures) -> str:
     """The whole page.
 
     Args:
         result: the contents of result.json, with its findings and next steps.
-        pictures: aligned with `result["mistakes"]`: [H, W, 3] uint8, or None where there is none.
-        suspects: by (split, index), the images that a cause points at: [H, W, 3] uint8.
-        mean_image: of the test images: [H, W, 3] uint8.
+        pictures: the images that it refers to.
 
     Returns:
         HTML. Names that come from the user's files are escaped; nothing is loaded from elsewhere.
@@ -173,28 +146,34 @@ def render(
         "together": format.keep_together,
         "count": format.count,
         "duration": format.duration,
+        "percent": format.percent,
     }
     splits, methods = result["methods"]["point"]["splits"], list(result["methods"].values())
     return environment.get_template("page.html").render(
         result=result,
         headline=headline(result),
         because=why.because(result),
-        causes=_causes(why.named(result), suspects or {}),
+        causes=_causes(result, pictures),
         heat_is_open=any(cause["heat"] for cause in why.named(result)),
-        untold=why.untold(result),
+        undecided=why.undecided(result),
         absent=why.absent(result),
         tones=TONES,
-        mistakes=_shown_mistakes(result, pictures),
-        figures=_figures(result, mean_image),
+        mistakes=[_with_picture(mistake, pictures) for mistake in result["mistakes"]],
+        figures=_figures(result, pictures.mean),
         splits=list(splits),
         split_rows=_split_rows(list(splits.values())),
         methods=methods,
         method_columns=_method_columns(),
         method_rows=_method_rows(methods),
-        findings=[found for found in result["findings"] if not found["method"]],
-        cures=[found for found in result["findings"] if found["method"]],
+        findings=[finding for finding in result["findings"] if not finding["method"]],
+        method_findings=[finding for finding in result["findings"] if finding["method"]],
         decision_rows=decisions.rows(methods),
-        max_error=format.percent(result["max_error"]),
         number_rows=_number_rows(result),
         steps=[_split_command(step) for step in result["next"]],
     )
+
+
+def write(directory: Path, html: str) -> None:
+    """Writes report.html; file names that are no text are shown with escapes."""
+    page = html.encode("utf-8", "backslashreplace")
+    write_whole(directory / FILE, lambda part: part.write_bytes(page))

@@ -104,7 +104,7 @@ def summary(result: dict, page: str = "report.html") -> str:
     findings = [_wrapped(found["title"], MARKS[found["tone"]]) for found in result["findings"]]
     steps = [_wrapped(step, f"{i}.") for i, step in enumerate(result["next"], start=1)]
     causes = [
-        _wrapped(f"{cause['title']}. {cause['text']} {why.told_effect(cause)}".strip(), "!!")
+        _wrapped(f"{cause['title']}. {cause['text']} {why.effect_text(cause)}".strip(), "!!")
         for cause in why.named(result)
     ]
     reasons = causes or [_wrapped(why.because(result))]

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from research.assessment.decisions import decide
 from research.data.dataset import Split
-from research.report import decisions
+from research.report.decisions import rows
 from research.report.next_steps import next_steps
 from tests.report.conftest import make_method, make_result
 
@@ -26,7 +27,7 @@ def decided():
     parts = {"valid": _predictions(2000, 0), "test": _predictions(2000, 1)}
     log_probs = {name: part[0] for name, part in parts.items()}
     splits = {name: part[1] for name, part in parts.items()}
-    return decisions.decide(log_probs, splits, max_error=0.05)
+    return decide(log_probs, splits, max_error=0.05)
 
 
 def test_the_unsure_fifth_is_refused(decided):
@@ -42,24 +43,24 @@ def test_sets_hold_the_answer_as_often_as_promised(decided):
 
 
 def test_rows_have_a_cell_for_every_method(decided):
-    rows = decisions.rows([make_method(decisions=decided), make_method(decisions=decided)])
-    assert [name for name, _ in rows][:2] == ["Answers given", "Wrong among them"]
-    assert all(len(cells) == 2 for _, cells in rows)
-    assert decisions.rows([make_method(decisions=decided), make_method()]) == []
+    table = rows([make_method(decisions=decided), make_method(decisions=decided)])
+    assert [name for name, _ in table][:2] == ["Answers given", "Wrong among them"]
+    assert all(len(cells) == 2 for _, cells in table)
+    assert rows([make_method(decisions=decided), make_method()]) == []
 
 
 def test_an_impossible_wish_says_so():
     parts = {"valid": _predictions(20, 0), "test": _predictions(20, 1)}
-    few = decisions.decide(
+    few = decide(
         {n: p[0] for n, p in parts.items()}, {n: p[1] for n, p in parts.items()}, max_error=0.001
     )
     assert not few["refusal"]["possible"]
-    assert decisions.rows([make_method(decisions=few)])[0][1] == [("not possible", "")]
+    assert rows([make_method(decisions=few)])[0][1] == [("not possible", "")]
 
 
 def test_without_validation_images_nothing_is_decided():
     log_probs, split = _predictions(20, 0)
-    assert decisions.decide({"test": log_probs}, {"test": split}, max_error=0.05) is None
+    assert decide({"test": log_probs}, {"test": split}, max_error=0.05) is None
 
 
 def test_the_next_step_names_the_share_and_the_bound(decided):

@@ -181,7 +181,7 @@ def test_images_that_broke_since_leave_the_result(run_diagnose, make_photos, ker
     assert "1 unreadable image: bad/003.jpg" in line
     after = contents(tmp_path / "run")
     kept = {name for name in after if not name.startswith(f"data{os.sep}")}
-    whole = {"config.json", "result.json", "report.html", "predictions.npz"}
+    whole = {"config.json", "result.json", "report.html", "predictions.npz", "pictures.npz"}
     mended = {"classifier.json", "state.safetensors", "base.safetensors", "validation.safetensors"}
     whole |= {os.path.join("mended", name) for name in mended}  # Platt's map does best here
     features = {name for name in kept if name.startswith(f"features{os.sep}")}

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import diagnose, predict
+from experiments import diagnose, predict, report
 from research.assessment import remedies
 from research.models import chain, vgg
 from research.training.recipe import parse
@@ -191,6 +191,15 @@ def test_trained_from_scratch(trained):
     assert config["options"]["width"] == 0.03
     splits = json.loads((ran.out / "data" / "splits.json").read_text())
     assert [len(ids) for ids in splits.values()] == list(COUNTS.values())
+
+
+def test_the_page_is_made_again_from_the_files_of_the_run(trained, capsys):
+    file = trained[0].out / "report.html"
+    page = file.read_bytes()
+    file.unlink()
+    report.main(report.Config(trained[0].out))
+    assert file.read_bytes() == page
+    assert str(file) in capsys.readouterr().out
 
 
 def test_the_head_is_cured_and_new_images_are_compared(

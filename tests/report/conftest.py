@@ -5,8 +5,8 @@ import pytest
 
 from research.metrics.evaluate import DESCRIPTIONS
 from research.metrics.intervals import wilson
+from research.metrics.reliability import confidence_histogram
 from research.report.findings import findings
-from research.report.histogram import histogram
 from research.report.next_steps import next_steps
 
 
@@ -60,7 +60,7 @@ def make_split(n=1000, errors=40, confidence=0.999, doubts_wrong=(0.05, 1e-4, 1e
             "low": [*empty, 0.24, low],
             "high": [*empty, 0.76, high],
         },
-        "histogram": histogram(doubt, correct),
+        "histogram": confidence_histogram(doubt, correct),
     }
 
 
@@ -177,6 +177,7 @@ def full_result() -> dict:
             "prediction": HOSTILE,
             "confidence": confidence,
             "split": "test",
+            "index": i,
         }
         for i, confidence in enumerate((0.999998, 0.9991, 0.85))
     ]
