@@ -1,11 +1,11 @@
-"""Rows and one table from what methods said at several seeds."""
+"""The rows of result.json and two tables, from the predictions of each method at each seed."""
 
 from typing import Any
 
 import numpy as np
 
 from experiments.benchmark.scorecard import (
-    WORSE,
+    CORRUPTED,
     Predicted,
     bootstrapped,
     over_seeds,
@@ -13,9 +13,9 @@ from experiments.benchmark.scorecard import (
 )
 from experiments.markdown import markdown
 from research.metrics import format
-from research.metrics.intervals import OVER_SEEDS, Estimate, student_interval
+from research.metrics.intervals import NO_INTERVAL, OVER_SEEDS, Estimate, student_interval
 
-TITLES = {  # of the columns that hold one metric, with the name that says how to write it
+TITLES = {  # by metric: the column's title, and the metric whose way of writing it shares
     "accuracy": ("accuracy", "accuracy"),
     "nll": ("NLL", "nll"),
     "ece": ("ECE", "ece"),
@@ -25,15 +25,15 @@ TITLES = {  # of the columns that hold one metric, with the name that says how t
     "ood_fpr95": ("OOD FPR95", "error_fpr95"),
     **{
         f"corrupted_{name}": (f"corrupted {title}: mean (levels 1 to 5)", name)
-        for name, title in zip(WORSE, ("accuracy", "NLL", "ECE"), strict=True)
+        for name, title in zip(CORRUPTED, ("accuracy", "NLL", "ECE"), strict=True)
     },
 }
-COMPARED = "NLL at T, change from point"
-BENCHMARK = (  # title, metric, at T, how to write it
+CHANGE = "NLL at T, change from point"
+SHORT = (  # the columns of the short table: title, metric, at T, written like which metric
     ("accuracy", "accuracy", False, "accuracy"),
     ("NLL", "nll", False, "nll"),
     ("NLL at T", "nll", True, "nll"),
-    (COMPARED, "nll", True, "nll"),
+    (CHANGE, "nll", True, "nll"),
     ("ECE at T", "ece", True, "ece"),
     ("OOD AUROC", "ood_auroc", False, "error_auroc"),
     ("corrupted NLL", "corrupted_nll", False, "nll"),
@@ -59,36 +59,29 @@ LEGEND = (
 
 
 def read_predicted(arrays: dict[str, np.ndarray], is_tempered: bool) -> Predicted:
-    """One half of the arrays of a predictions file."""
-    one = int(is_tempered)
-    outside = arrays["outside"][one] if "outside" in arrays else None
-    return Predicted(
-        arrays["test"][one], arrays["labels"], outside, arrays["worse"][one], arrays["worse_labels"]
-    )
+    """The predictive distributions of a predictions file, before or after temperature scaling."""
+    index = int(is_tempered)
+    ood = arrays["outside"][index] if "outside" in arrays else None
+    corrupted, labels = arrays["worse"][index], arrays["worse_labels"]
+    return Predicted(arrays["test"][index], arrays["labels"], ood, corrupted, labels)
 
 
-def _row(method: str, tempered: bool, metric: str, estimate: Estimate, each: dict) -> dict:
+def _row(
+    method: str, tempered: bool, metric: str, estimate: Estimate, by_seed: dict[int, float]
+) -> dict[str, Any]:
     error = None
     if estimate.interval == OVER_SEEDS:
-        error = float(np.std(list(each.values()), ddof=1) / np.sqrt(len(each)))
-    finite = {seed: value if np.isfinite(value) else None for seed, value in each.items()}
+        error = float(np.std(list(by_seed.values()), ddof=1) / np.sqrt(len(by_seed)))
+    finite = {seed: value if np.isfinite(value) else None for seed, value in by_seed.items()}
     return {
         "method": method,
         "metric": metric,
         "tempered": tempered,
         **estimate._asdict(),
         "standard_error": error,
-        "seeds": len(each),
+        "seeds": len(by_seed),
         "each_seed": finite,
     }
-
-
-def _number(method: str, tempered: bool, metric: str, each: dict) -> dict:
-    """A row of what has no interval over images: over seeds, or none."""
-    found = list(each.values())
-    alone = Estimate(found[0], None, None, "none")
-    estimate = over_seeds(metric, found) if len(found) > 1 else alone
-    return _row(method, tempered, metric, estimate, each)
 
 
 def rows(
@@ -98,8 +91,8 @@ def rows(
 
     Args:
         method: its recipe.
-        files: by seed, the arrays of its predictions.
-        costs: of `experiments.benchmark_run.measure_costs`.
+        files: the arrays of its predictions files, by seed.
+        costs: what `experiments.benchmark.costs.measure_costs` returned.
 
     Returns:
         Rows of method, metric, tempered, value, low, high, interval, standard_error, seeds (how
@@ -108,116 +101,127 @@ def rows(
     result = []
     for tempered in (False, True):
         predicted = {seed: read_predicted(file, tempered) for seed, file in files.items()}
-        each = {seed: values(one) for seed, one in predicted.items()}
+        cards = {seed: values(of_seed) for seed, of_seed in predicted.items()}
+        by_metric = {
+            name: {seed: card[name] for seed, card in cards.items()}
+            for name in next(iter(cards.values()))
+        }
         if len(files) == 1:
             estimates = bootstrapped(*predicted.values())
         else:
-            names = next(iter(each.values()))
-            estimates = {n: over_seeds(n, [one[n] for one in each.values()]) for n in names}
-        result += [
-            _row(method, tempered, name, estimate, {seed: one[name] for seed, one in each.items()})
-            for name, estimate in estimates.items()
-        ]
-    temperatures = {seed: float(file["temperature"]) for seed, file in files.items()}
+            estimates = {n: over_seeds(n, list(v.values())) for n, v in by_metric.items()}
+        result += [_row(method, tempered, n, e, by_metric[n]) for n, e in estimates.items()]
     seconds = {seed: float(file["seconds"]) for seed, file in files.items()}
-    relative = {seed: seconds[seed] / float(file["point_seconds"]) for seed, file in files.items()}
-    result.append(_number(method, True, "temperature", temperatures))
-    result.append(_number(method, False, "training_seconds", seconds))
-    result.append(_number(method, False, "training_time", relative))
+    for name, tempered, by_seed in (
+        ("temperature", True, {seed: float(file["temperature"]) for seed, file in files.items()}),
+        ("training_seconds", False, seconds),
+        (
+            "training_time",
+            False,
+            {seed: seconds[seed] / float(file["point_seconds"]) for seed, file in files.items()},
+        ),
+    ):
+        estimate = over_seeds(name, list(by_seed.values()))
+        result.append(_row(method, tempered, name, estimate, by_seed))
     for name, value in costs.items():
-        estimate = Estimate(value, None, None, "none")
+        estimate = Estimate(value, None, None, NO_INTERVAL)
         result.append(_row(method, False, name, estimate, {}) | {"seeds": len(files)})
     return result
 
 
-def _cell(found: dict[str, dict], metric: str) -> str:
-    if metric not in found:
+def _cell(by_metric: dict[str, dict], metric: str) -> str:
+    if metric not in by_metric:
         return format.NONE
     kind = TITLES[metric][1]
-    text = format.with_interval(kind, found[metric])
-    levels = [found.get(f"{metric}_{level}") for level in range(1, 6)]
+    text = format.with_interval(kind, by_metric[metric])
+    levels = [by_metric.get(f"{metric}_{level}") for level in range(1, 6)]
     if None in levels:
         return text
-    told = [format.metric_value(kind, level["value"]).removesuffix(" %") for level in levels]
-    return f"{text} ({', '.join(told)})"
+    numbers = [format.metric_value(kind, level["value"]).removesuffix(" %") for level in levels]
+    return f"{text} ({', '.join(numbers)})"
 
 
-def _cost_cells(found: dict[str, dict]) -> list[str]:
-    value = {name: row["value"] for name, row in found.items()}
-    step, asked = value["step_megabytes"], value["predict_megabytes"]
+def _cost_cells(by_metric: dict[str, dict]) -> list[str]:
+    value = {name: row["value"] for name, row in by_metric.items()}
+    step, prediction = value["step_megabytes"], value["predict_megabytes"]
     return [
         format.count(value["parameters"]),
         f"{format.number(value['training_time'])} x",
         str(value["draws"]),
         format.number(value["forward_passes"]),
-        f"{format.NONE if step is None else round(step)} / {asked:.0f}",
+        f"{format.NONE if step is None else round(step)} / {prediction:.0f}",
     ]
 
 
 def _title(data: dict[str, Any]) -> str:
     counts = {name: format.count(data[name]) for name in ("train", "valid", "test", "corrupted")}
-    other = f"; {format.count(data['ood'])} of {data['ood_name']} as OOD" if data["ood"] else ""
+    ood = f"; {format.count(data['ood'])} of {data['ood_name']} as OOD" if data["ood"] else ""
     return (
         f"{data['name']}: {counts['train']} training, {counts['valid']} validation and "
-        f"{counts['test']} test images, {counts['corrupted']} of them corrupted{other}. "
+        f"{counts['test']} test images, {counts['corrupted']} of them corrupted{ood}. "
         f"VGG16 with the {data['head']} head, {data['width']:g} of its width; point trained for "
         f"{data['epochs']:g} epochs."
     )
 
 
 def table(all_rows: list[dict[str, Any]], data: dict[str, Any]) -> str:
-    """The Markdown table, under what it is of, above what its numbers mean.
+    """The whole table in Markdown, with the data above it and the meaning of its numbers below.
 
     Args:
         all_rows: from `rows`, of all methods.
         data: `data.json` of the run.
     """
-    titles = ["method", "T", *(title for title, _ in TITLES.values()), *COSTS]
     lines = []
     for method in dict.fromkeys(row["method"] for row in all_rows):
         for tempered in (False, True):
-            mine = [r for r in all_rows if (r["method"], r["tempered"]) == (method, tempered)]
-            found = {row["metric"]: row for row in mine}
-            divided = format.number(found["temperature"]["value"]) if tempered else "1"
-            costs = [""] * len(COSTS) if tempered else _cost_cells(found)
-            cells = (_cell(found, metric) for metric in TITLES)
-            lines.append([f"`{method}`", divided, *cells, *costs])
+            by_metric = {
+                row["metric"]: row
+                for row in all_rows
+                if (row["method"], row["tempered"]) == (method, tempered)
+            }
+            divisor = format.number(by_metric["temperature"]["value"]) if tempered else "1"
+            costs = [""] * len(COSTS) if tempered else _cost_cells(by_metric)
+            metrics = [_cell(by_metric, metric) for metric in TITLES]
+            lines.append([f"`{method}`", divisor, *metrics, *costs])
     counts = {row["seeds"] for row in all_rows}
     n = " to ".join(str(count) for count in sorted({min(counts), max(counts)}))
     own = "validation images" if data["given_splits"] else "splits"
     rule = ONE_SEED if counts == {1} else SEEDS.format(n=n, own=own)
+    titles = ["method", "T", *(title for title, _ in TITLES.values()), *COSTS]
     return "\n".join([_title(data), "", markdown(titles, lines), "", rule, "", LEGEND, ""])
 
 
-def paired(row: dict, other: dict) -> str:
+def paired(row: dict[str, Any], other: dict[str, Any]) -> str:
     """The mean over seeds of a difference at the same seed, with Student's 95 % interval.
 
     Args:
-        row: of the benchmark's result.
-        other: the row to compare with.
+        row: a row of the result.
+        other: the row that is subtracted.
     """
     seeds = row["each_seed"].keys() & other["each_seed"].keys()
-    changes = np.array([row["each_seed"][seed] - other["each_seed"][seed] for seed in seeds])
-    mean, low, high, _ = student_interval(changes)
-    return f"{mean:+.3f}" if low is None else f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]"
+    changes = np.array([row["each_seed"][s] - other["each_seed"][s] for s in seeds])
+    change = student_interval(changes)
+    ends = "" if change.low is None else f" [{change.low:+.3f}, {change.high:+.3f}]"
+    return f"{change.value:+.3f}{ends}"
 
 
-def of_benchmark(result: dict) -> str:
-    """One line a method: what it is worth, and what it costs."""
-    found = {(row["method"], row["metric"], row["tempered"]): row for row in result["rows"]}
+def of_benchmark(result: dict[str, Any]) -> str:
+    """A short table in Markdown: the worth and the cost of each method, a line each."""
+    by_metric = {(row["method"], row["metric"], row["tempered"]): row for row in result["rows"]}
     lines = []
     for method in dict.fromkeys(row["method"] for row in result["rows"]):
         cells = [f"`{method}`"]
-        for title, metric, tempered, kind in BENCHMARK:
-            row = found.get((method, metric, tempered))
+        for title, metric, tempered, kind in SHORT:
+            row = by_metric.get((method, metric, tempered))
             if row is None:
                 cells.append(format.NONE)
-            elif title == COMPARED:
-                cells.append("" if method == "point" else paired(row, found["point", metric, True]))
+            elif title == CHANGE:
+                point = by_metric["point", metric, True]
+                cells.append("" if method == "point" else paired(row, point))
             else:
                 cells.append(format.metric_value(kind, row["value"]))
         for metric in ("training_time", "forward_passes"):
-            cells.append(format.number(found[method, metric, False]["value"]))
+            cells.append(format.number(by_metric[method, metric, False]["value"]))
         lines.append(cells)
     costs = ["training time", "forward passes"]
-    return markdown(["method", *(title for title, *_ in BENCHMARK), *costs], lines)
+    return markdown(["method", *(title for title, *_ in SHORT), *costs], lines)

@@ -27,6 +27,7 @@ import optuna
 from tqdm import tqdm
 
 from experiments import cli, diagnose_options
+from experiments.tune import page
 from experiments.tune import result as tune_result
 from experiments.tune import space as tune_space
 from experiments.tune import study as tune_study
@@ -197,8 +198,8 @@ def main(config: Config) -> None:
             command=tune_space.command(told(config), recipe, chosen_by(tune_study.best(study))),
             test=tune_trial.judge(task, study, directory),
         )
-        tune_result.write(directory, result)
-    print(tune_result.summary(result, str(out / "tune.html")))
+        page.write(directory, result)
+    print(page.summary(result, str(out / "tune.html")))
 
 
 if __name__ == "__main__":

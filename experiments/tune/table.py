@@ -1,16 +1,16 @@
 """The table of `experiments.tune`."""
 
 from experiments.markdown import markdown
-from experiments.tune.result import test_rows
+from experiments.tune.page import test_rows
 from research.metrics import format
 
 
 def of_tune(result: dict) -> str:
-    """One line an option that was searched, then one a metric of the test split."""
-    lines = []
+    """A row for each option that was searched, then one for each metric of the test split."""
+    rows = []
     for name, option in result["options"].items():
         share = option["importance"]
-        lines.append(
+        rows.append(
             [
                 name.replace("_", " "),
                 f"{option['low']:g} to {option['high']:g}",
@@ -21,6 +21,6 @@ def of_tune(result: dict) -> str:
         )
     for metric, (before, *after) in test_rows(result):
         best, change = after or (before, "")
-        lines.append([f"{metric} on the test images", "", before, best, change])
+        rows.append([f"{metric} on the test images", "", before, best, change])
     titles = ["", "searched", "default", "best", "share of the NLL's variance, or change"]
-    return markdown(titles, lines)
+    return markdown(titles, rows)

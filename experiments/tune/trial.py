@@ -108,4 +108,6 @@ def judge(task: Task, study: optuna.Study, directory: Path) -> dict:
     for name, trial in trials.items():
         fitted = fit_trial(task, chosen_by(trial), tune_study.folder_of(directory, trial))
         log_probs[name] = predict(task, fitted, "test")
-    return tune_result.judge(log_probs, task.classifier.dataset.test.labels, task.config.seed)
+    return tune_result.compare_on_test(
+        log_probs, task.classifier.dataset.test.labels, task.config.seed
+    )

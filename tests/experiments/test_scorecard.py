@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 from scipy.stats import t as student
+from sklearn.metrics import roc_auc_score
 
 from experiments.benchmark.scorecard import METRICS, Predicted, bootstrapped, over_seeds, values
 from research.metrics.evaluate import evaluate
 from research.metrics.intervals import UNDEFINED
-from research.metrics.out_of_distribution import out_of_distribution
 
 CORRUPTIONS, LEVELS, CLASSES = 3, 5, 4
 
@@ -24,9 +24,9 @@ def predicted() -> Predicted:
     return Predicted(
         test=_log_probs(random, 60),
         labels=random.integers(0, CLASSES, 60),
-        outside=_log_probs(random, 40),
-        worse=_log_probs(random, CORRUPTIONS, LEVELS, 30),
-        worse_labels=random.integers(0, CLASSES, 30),
+        ood=_log_probs(random, 40),
+        corrupted=_log_probs(random, CORRUPTIONS, LEVELS, 30),
+        corrupted_labels=random.integers(0, CLASSES, 30),
     )
 
 
@@ -41,22 +41,33 @@ def test_the_test_split_has_the_metrics_of_the_project(predicted, card):
         assert card[name] == pytest.approx(whole[name].value, abs=1e-12)
 
 
-def test_strange_images_are_told_by_entropy(predicted, card):
-    found = out_of_distribution(predicted.test[None], predicted.outside[None], replicates=2)
-    assert card["ood_auroc"] == found["entropy_auroc"].value
-    assert card["ood_fpr95"] == found["entropy_fpr95"].value
-    assert "ood_auroc" not in values(predicted._replace(outside=None))
+def test_images_of_another_kind_are_detected_by_the_entropy(predicted, card):
+    entropy = [-np.sum(np.exp(x) * x, axis=-1) for x in (predicted.test, predicted.ood)]
+    score, is_ood = np.concatenate(entropy), np.repeat([0, 1], [60, 40])
+    assert card["ood_auroc"] == pytest.approx(roc_auc_score(is_ood, score), rel=1e-9)
+    threshold = np.sort(entropy[1])[::-1][np.ceil(0.95 * 40).astype(int) - 1]
+    assert card["ood_fpr95"] == pytest.approx(np.mean(entropy[0] >= threshold))
+    assert "ood_auroc" not in values(predicted._replace(ood=None))
+
+
+def test_images_of_another_kind_that_are_all_uncertain_are_all_found(predicted):
+    certain = np.log(np.full((10, 2), [0.99, 0.01]))
+    uncertain = np.log(np.full((4, 2), [0.6, 0.4]))
+    labels = np.zeros(10, int)
+    card = values(Predicted(certain, labels, uncertain, certain[None, None], labels))
+    assert (card["ood_auroc"], card["ood_fpr95"]) == (1, 0)
 
 
 def test_corrupted_metrics_are_means_over_corruptions_of_each_level(predicted, card):
+    labels = predicted.corrupted_labels
     for name in ("accuracy", "nll", "ece"):
-        each = [
-            [evaluate(cell[None], predicted.worse_labels, replicates=2)[name].value for cell in row]
-            for row in predicted.worse
+        cells = [
+            [evaluate(cell[None], labels, replicates=2)[name].value for cell in corruption]
+            for corruption in predicted.corrupted
         ]
-        for level, wanted in enumerate(np.mean(each, axis=0), start=1):
+        for level, wanted in enumerate(np.mean(cells, axis=0), start=1):
             assert card[f"corrupted_{name}_{level}"] == pytest.approx(wanted, abs=1e-12)
-        assert card[f"corrupted_{name}"] == pytest.approx(np.mean(each), abs=1e-12)
+        assert card[f"corrupted_{name}"] == pytest.approx(np.mean(cells), abs=1e-12)
 
 
 def test_one_seed_has_bootstrap_intervals_around_the_same_values(predicted, card):
@@ -68,8 +79,8 @@ def test_one_seed_has_bootstrap_intervals_around_the_same_values(predicted, card
     assert found["accuracy"].interval == "Wilson"
     assert found["ece"].interval == found["corrupted_ece_3"].interval == "basic bootstrap"
     # The corruptions of an image are resampled together: a mean of copies is no surer than one.
-    copies = predicted._replace(worse=np.repeat(predicted.worse[:1], 3, axis=0))
-    one = predicted._replace(worse=predicted.worse[:1])
+    copies = predicted._replace(corrupted=np.repeat(predicted.corrupted[:1], 3, axis=0))
+    one = predicted._replace(corrupted=predicted.corrupted[:1])
     many, single = (bootstrapped(each, replicates=200)["corrupted_nll_2"] for each in (copies, one))
     assert many[:3] == pytest.approx(single[:3])
 

@@ -17,6 +17,7 @@ from optuna.trial import TrialState, create_trial
 
 from experiments import cli, diagnose_options
 from experiments.tune import __main__ as tune
+from experiments.tune import page as tune_page
 from experiments.tune import result as tune_result
 from experiments.tune import space as tune_space
 from experiments.tune import study as tune_study
@@ -347,6 +348,7 @@ def test_what_the_page_says_of_many_trials(tmp_path):
         logits = strength * (2 * np.eye(2)[labels] - 1) + random.normal(size=(400, 2))
         return (logits - np.logaddexp(*logits.T)[:, None])[None]
 
+    draws = {"defaults": log_probs(0.3), "best": log_probs(1.0)}
     result = tune_result.describe(
         study=study,
         space=tune_space.Search(space, defaults),
@@ -355,14 +357,14 @@ def test_what_the_page_says_of_many_trials(tmp_path):
         method="point",
         seed=0,
         command="launch/run.sh experiments.diagnose",
-        test=tune_result.judge({"defaults": log_probs(0.3), "best": log_probs(1.0)}, labels, 0),
+        test=tune_result.compare_on_test(draws, labels, 0),
     )
     share = {name: option["importance"] for name, option in result["options"].items()}
     assert share["learning_rate"] > 0.9
     assert sum(share.values()) == pytest.approx(1)
     assert result["test"]["change"]["nll"]["high"] < 0
-    assert "better there too" in tune_result.verdict(result)
-    tune_result.write(tmp_path, result)
+    assert "better there too" in tune_page.verdict(result)
+    tune_page.write(tmp_path, result)
     page = (tmp_path / "tune.html").read_text(encoding="utf-8")
     assert page.count("<img") == 2
     assert "<b>photos" not in page
