@@ -18,8 +18,8 @@ from research.method import Model
 from research.models import chain
 from research.models.classifier import Classifier
 from research.models.keras.importer import import_keras
+from research.models.layers import Dense, Dropout, Layer, cut, reshape
 from research.models.preprocess import PREPROCESS
-from research.models.reshape import reshape
 from research.models.vgg import BLOCKS, VGG16
 from research.training.recipe import Recipe, base, options_of, with_options
 
@@ -39,7 +39,7 @@ class Search(NamedTuple):
 
 def layers_of(
     config: diagnose_options.Config, classifier: Classifier, image_size: int
-) -> tuple[chain.Layer, ...]:
+) -> tuple[Layer, ...]:
     """The trained layers: the head alone where the base is frozen.
 
     Args:
@@ -56,7 +56,7 @@ def layers_of(
         width = first["bias"].size / BLOCKS[0][1] if first else 1.0
         name = config.head or ("asker" if image_size >= 128 else "cifar")
         layers = VGG16(len(classifier.dataset.classes), name, width).layers
-    return chain.cut(layers)[1] if config.train == "head" else layers
+    return cut(layers)[1] if config.train == "head" else layers
 
 
 def _has_fresh_head(classifier: Classifier) -> bool:
@@ -71,7 +71,7 @@ def search_of(
     config: diagnose_options.Config,
     recipe: Recipe,
     classifier: Classifier,
-    layers: tuple[chain.Layer, ...],
+    layers: tuple[Layer, ...],
 ) -> Search:
     """What there is to vary.
 
@@ -88,12 +88,12 @@ def search_of(
         "weight_decay": FloatDistribution(1e-6, 1e-1, log=True),
     }
     defaults = {"learning_rate": rate, "weight_decay": config.weight_decay}
-    head = chain.cut(layers)[1]
-    rates = [layer.rate for layer in head if isinstance(layer, chain.Dropout)]
+    head = cut(layers)[1]
+    rates = [layer.rate for layer in head if isinstance(layer, Dropout)]
     if rates and "dropout" in TOLD:
         space["dropout"] = FloatDistribution(0.0, 0.8)
         defaults["dropout"] = rates[0]
-    units = [layer.features for layer in head if isinstance(layer, chain.Dense)][:-1]
+    units = [layer.features for layer in head if isinstance(layer, Dense)][:-1]
     if units and "head_width" in TOLD and _has_fresh_head(classifier):
         space["head_width"] = IntDistribution(max(1, units[0] // 16), 2 * units[0], log=True)
         defaults["head_width"] = units[0]
@@ -125,7 +125,7 @@ def applied(
 
 
 def network_of(
-    classifier: Classifier, layers: tuple[chain.Layer, ...], chosen: dict[str, Any], is_head: bool
+    classifier: Classifier, layers: tuple[Layer, ...], chosen: dict[str, Any], is_head: bool
 ) -> Model:
     """The network with what was chosen; layers that keep their shape start as they did.
 

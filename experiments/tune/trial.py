@@ -19,8 +19,8 @@ from experiments.tune import space as tune_space
 from experiments.tune import study as tune_study
 from research.assessment.assess import evaluation_batch
 from research.metrics.scores import scores
-from research.models.chain import Layer
 from research.models.classifier import Classifier
+from research.models.layers import Layer
 from research.posteriors.predictive import predictor
 from research.runtime.errors import UserError
 from research.training.fit import Fitted, Options, fit

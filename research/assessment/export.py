@@ -22,6 +22,7 @@ from research.calibrators.fit import calibrate, calibrator_names
 from research.data.batches import map_batches
 from research.models import chain
 from research.models.classifier import Classifier
+from research.models.layers import cut, from_json, to_json
 from research.models.preprocess import PREPROCESS
 from research.posteriors.predictive import predictor
 from research.runtime.errors import UserError
@@ -96,7 +97,7 @@ def save(
     folder = directory / FOLDER
     folder.mkdir(exist_ok=True)
     told = {
-        "layers": chain.to_json(classifier.layers),
+        "layers": to_json(classifier.layers),
         "is_frozen": classifier.is_frozen,
         "preprocess": classifier.preprocess["name"],
         "bfloat16": bfloat16,
@@ -165,7 +166,7 @@ def load(run: Path, batch_size: int) -> Mended:
 
 
 def _build(told: dict, arrays: dict, frozen: dict, batch_size: int) -> Mended:
-    layers = chain.from_json(told["layers"])
+    layers = from_json(told["layers"])
     dtype = jnp.bfloat16 if told["bfloat16"] else None
     preprocess = PREPROCESS[told["preprocess"]]
     side, mesh = told["image_size"], data_mesh()
@@ -173,7 +174,7 @@ def _build(told: dict, arrays: dict, frozen: dict, batch_size: int) -> Mended:
     example = jax.ShapeDtypeStruct((1, side, side, 3), jnp.uint8)
     key = jax.random.key(0)
     if told["is_frozen"]:
-        base, head = chain.cut(layers)
+        base, head = cut(layers)
         below = chain.as_model(chain.Chain(base, dtype), preprocess)
         shapes = jax.eval_shape(below.init, key, example)
         params = _filled(shapes, frozen) if shapes else {}

@@ -8,8 +8,7 @@ from research.data.dataset import Dataset, Split
 from research.data.predictions import SPLITS, PredictionsFile
 from research.diagnosis.collect import Observed
 from research.diagnosis.diagnose import Found
-from research.metrics.evaluate import evaluate
-from research.metrics.paired import nll_change
+from research.metrics.evaluate import evaluate, nll_change
 from research.metrics.reliability import confidence_histogram, reliability_curve
 from research.metrics.scores import scores
 from research.models.classifier import Classifier

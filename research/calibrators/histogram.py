@@ -14,7 +14,7 @@ import numpy as np
 
 from research.calibrators import Calibrator
 from research.calibrators._one_versus_rest import Map, one_versus_rest
-from research.metrics.bins import NUM_BINS, equal_mass_bins
+from research.metrics.weighted import NUM_BINS, equal_mass_bins
 
 
 def _fit(scores: np.ndarray, hits: np.ndarray, num_classes: int) -> tuple[Map, int]:

@@ -10,9 +10,16 @@ Gupta et al. 2021 (KS).
 
 import numpy as np
 
-from research.metrics.bins import NUM_BINS, equal_mass_bins, equal_width_bins
 from research.metrics.intervals import SIMULATED, Estimate, chunks
-from research.metrics.weighted import bin_sums, ratio, tie_groups, weighted
+from research.metrics.weighted import (
+    NUM_BINS,
+    bin_sums,
+    equal_mass_bins,
+    equal_width_bins,
+    ratio,
+    tie_groups,
+    weighted,
+)
 
 
 @weighted

@@ -12,7 +12,7 @@ import numpy as np
 
 from research.metrics import calibration, confidence, detection, proper, selective
 from research.metrics.intervals import Estimate, bootstrap, proportion
-from research.metrics.scores import scores
+from research.metrics.scores import Scores, scores
 
 
 class Metric(NamedTuple):
@@ -218,3 +218,23 @@ def evaluate(
             s.confidence, seed=seed, replicates=replicates
         ),
     }
+
+
+def nll_change(before: Scores, after: Scores, *, seed: int = 0, replicates: int = 1000) -> Estimate:
+    """Mean NLL of `after` minus that of `before`, in nats, by a paired bootstrap.
+
+    Below zero is better. Both find the same images hard, so their losses rise and fall together
+    from one resample to the next, and the interval of the difference is far narrower than the two
+    intervals side by side suggest.
+
+    Args:
+        before: scores of N examples.
+        after: scores of the same examples in the same order.
+        seed: seed of the resamples.
+        replicates: number of resamples.
+    """
+    with np.errstate(invalid="ignore"):  # two infinite NLLs: their difference is undefined
+        difference = after.nll - before.nll  # [N]
+    metrics = {"nll_change": lambda weights: proper.nll(difference, weights=weights)}
+    sizes = (len(difference),)
+    return bootstrap(metrics, sizes, seed=seed, replicates=replicates)["nll_change"]

@@ -14,8 +14,7 @@ and each is summed over the classes. Bins: 15 of equal width, as for ECE.
 
 import numpy as np
 
-from research.metrics.bins import NUM_BINS, equal_width_bins
-from research.metrics.weighted import bin_sums, mean, ratio, weighted
+from research.metrics.weighted import NUM_BINS, bin_sums, equal_width_bins, mean, ratio, weighted
 
 
 def one_hot(labels: np.ndarray, num_classes: int) -> np.ndarray:

@@ -13,9 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from research.metrics.bins import NUM_BINS, equal_width_bins
 from research.metrics.intervals import wilson
-from research.metrics.weighted import bin_sums, ratio
+from research.metrics.weighted import NUM_BINS, bin_sums, equal_width_bins, ratio
 
 LOG_EDGES = (-8.0, -7.0, -6.0, -5.0, -4.0, -3.0, -2.0, -1.0, float(np.log10(0.5)), 0.0)
 

@@ -1,8 +1,12 @@
-"""Metrics over resamples, without resampling.
+"""Metrics as functions of weights, so that all bootstrap resamples are computed at once.
 
 A bootstrap resample is a vector of counts: how often each example was drawn. A metric that takes
-counts as weights computes R resamples at once: a mean is a matrix product, and an error over bins,
-or over groups of tied confidences, is a sum per bin. Everything here is float64.
+the counts as weights [R, N] computes R resamples at once: a mean is a matrix product, and an error
+over bins, or over groups of tied confidences, is a sum per bin. Everything here is float64.
+
+Equal-width bins are ((m-1)/M, m/M], closed on the right (Guo et al. 2017, section 2), with p = 0 in
+the first. Equal-mass bins hold the same number of examples each (Nguyen & O'Connor 2015), but tied
+values never part: where most confidences are exactly 1.0 they share one bin, and none is lost.
 """
 
 from collections.abc import Callable
@@ -10,6 +14,12 @@ from functools import wraps
 
 import numpy as np
 from scipy.sparse import csr_array
+from scipy.stats import rankdata
+
+NUM_BINS = 15
+# Log-probabilities come as float32, so a probability that is meant to lie on an edge (0.6 = 9/15)
+# lies up to about 1e-7 beside it. A probability this near to an edge belongs to the bin below it.
+EDGE = 1e-6
 
 
 def weighted(metric: Callable[..., np.ndarray]) -> Callable[..., float | np.ndarray]:
@@ -66,3 +76,19 @@ def tie_groups(score: np.ndarray) -> tuple[np.ndarray, int]:
     """
     distinct, groups = np.unique(score, return_inverse=True)
     return groups, len(distinct)
+
+
+def equal_width_bins(probs: np.ndarray, num_bins: int = NUM_BINS) -> np.ndarray:
+    """Bin numbers 0..num_bins-1, of the shape of `probs`."""
+    edges = np.arange(1, num_bins) / num_bins
+    return np.searchsorted(edges + EDGE, probs, side="left")
+
+
+def equal_mass_bins(probs: np.ndarray, num_bins: int = NUM_BINS) -> np.ndarray:
+    """Bin numbers 0..num_bins-1 [N] of `probs` [N], by rank.
+
+    Tied values share their mean rank, and so their bin. In a bootstrap the bins stay those of the
+    original sample.
+    """
+    ranks = rankdata(probs) - 0.5
+    return (ranks * num_bins / len(probs)).astype(np.int64)

@@ -1,12 +1,10 @@
-"""A network as a list of layers, in Flax.
+"""Runs a tuple of layer records in Flax.
 
-VGG16, every head, and every Keras model whose layers follow one another are a tuple of the small
-records below; `Chain` runs them. Parameters are a flat dict by layer name (Keras' names), so a
-network is cut into base and head by cutting the tuple, and weights are copied by name.
+Parameters are a flat dict by layer name (Keras' names), so the weights of base and head are picked,
+and weights are copied, by name.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -15,139 +13,23 @@ import jax.numpy as jnp
 from research.method import Model
 from research.models.activations import ACTIVATIONS
 from research.models.convolution import convolve
+from research.models.layers import (
+    Activation,
+    Affine,
+    BinaryLogit,
+    Conv,
+    Dense,
+    Dropout,
+    Flatten,
+    GlobalPool,
+    Layer,
+    Pool,
+    Preprocess,
+    Rescale,
+    cut,
+)
 from research.models.preprocess import PREPROCESS
 from research.runtime.errors import UserError
-
-
-class Conv(NamedTuple):
-    """Convolution, NHWC."""
-
-    name: str
-    features: int
-    kernel: tuple[int, int] = (3, 3)
-    strides: tuple[int, int] = (1, 1)
-    padding: str = "SAME"
-    activation: str = "relu"
-    use_bias: bool = True
-
-
-class Dense(NamedTuple):
-    """Fully connected layer on the last axis."""
-
-    name: str
-    features: int
-    activation: str = "linear"
-    use_bias: bool = True
-
-
-class Pool(NamedTuple):
-    """Average pooling (padding not counted, as in Keras) or max pooling."""
-
-    kind: str  # "average" or "max"
-    size: tuple[int, int] = (2, 2)
-    strides: tuple[int, int] = (2, 2)
-    padding: str = "VALID"
-
-
-class GlobalPool(NamedTuple):
-    """Average or maximum over the whole map; `keepdims` leaves 1x1."""
-
-    kind: str
-    keepdims: bool = False
-
-
-class Flatten(NamedTuple):
-    """[B, H, W, C] -> [B, H*W*C], in that order."""
-
-
-class Dropout(NamedTuple):
-    """Active only where a dropout key is given."""
-
-    rate: float
-
-
-class Activation(NamedTuple):
-    """A non-linearity of its own."""
-
-    function: str
-
-
-class Affine(NamedTuple):
-    """x * scale + bias per channel: an imported batch normalisation that no layer could take in."""
-
-    name: str
-
-
-class Rescale(NamedTuple):
-    """x * scale + offset with fixed numbers."""
-
-    scale: float | tuple[float, ...]
-    offset: float | tuple[float, ...] = 0.0
-
-
-class Preprocess(NamedTuple):
-    """One of `models/preprocess.py`, done by the network itself."""
-
-    function: str
-
-
-class BinaryLogit(NamedTuple):
-    """One logit z [B, 1] of class 1 -> two logits (0, z) [B, 2]: softmax then equals sigmoid(z)."""
-
-
-Layer = (
-    Conv
-    | Dense
-    | Pool
-    | GlobalPool
-    | Flatten
-    | Dropout
-    | Activation
-    | Affine
-    | Rescale
-    | Preprocess
-    | BinaryLogit
-)
-
-
-KINDS = {kind.__name__: kind for kind in Layer.__args__}
-
-
-def to_json(layers: tuple[Layer, ...]) -> list[dict]:
-    """The layers as JSON holds them: each record's kind and fields."""
-    return [{"layer": type(layer).__name__, **layer._asdict()} for layer in layers]
-
-
-def from_json(records: list[dict]) -> tuple[Layer, ...]:
-    """The layers that `to_json` wrote.
-
-    Raises:
-        KeyError, TypeError: there is no such kind, or it has no such field.
-    """
-
-    def build(record):
-        fields = {n: tuple(v) if isinstance(v, list) else v for n, v in record.items()}
-        return KINDS[fields.pop("layer")](**fields)
-
-    return tuple(build(record) for record in records)
-
-
-def has_weights_or_noise(layer: Layer) -> bool:
-    """Whether a layer has parameters or draws random numbers."""
-    return isinstance(layer, Conv | Dense | Dropout | Affine)
-
-
-def cut(layers: tuple[Layer, ...]) -> tuple[tuple[Layer, ...], tuple[Layer, ...]]:
-    """Cuts a network into (base, head).
-
-    The base ends after the last convolution and what follows it without weights or noise (pools,
-    Flatten): it gives every image one fixed array of features, which can be cached.
-    """
-    last = max((i for i, layer in enumerate(layers) if isinstance(layer, Conv)), default=-1)
-    end = last + 1
-    while 0 < end < len(layers) and not has_weights_or_noise(layers[end]):
-        end += 1
-    return layers[:end], layers[end:]
 
 
 def _pool(layer: Pool, x: jax.Array) -> jax.Array:

@@ -19,7 +19,7 @@ from research.method import Model
 from research.models import chain
 from research.models.features import compute_features, identify
 from research.models.imagenet import features, load_weights
-from research.models.keras.importer import check_parity
+from research.models.parity import check_parity
 from research.models.preprocess import PREPROCESS
 from research.models.vgg import BLOCKS, VGG16
 from research.runtime.errors import UserError

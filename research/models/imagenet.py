@@ -19,9 +19,10 @@ from safetensors.numpy import load_file
 from research.models import chain, vgg
 from research.models.keras.file import KERAS_ERRORS, check_readable, first_line, import_keras_on_jax
 from research.models.keras_download import download
+from research.models.layers import Conv
 from research.runtime.errors import UserError
 
-CONVOLUTIONS = tuple(x.name for x in vgg.convolutions() if isinstance(x, chain.Conv))
+CONVOLUTIONS = tuple(x.name for x in vgg.convolutions() if isinstance(x, Conv))
 TOP = ("fc1", "fc2", "predictions")
 # Where torchvision's `vgg16().features` and `.classifier` keep them.
 _TORCH_CONVOLUTIONS = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
@@ -97,7 +98,7 @@ def _checked(arrays: dict[str, list[np.ndarray]], names, path: Path) -> dict:
 def features(params: dict, images) -> jax.Array:
     """VGG16's last maps [B, h, w, C] of preprocessed images [B, H, W, 3], at any width."""
     layers = tuple(
-        x._replace(features=len(params[x.name]["bias"])) if isinstance(x, chain.Conv) else x
+        x._replace(features=len(params[x.name]["bias"])) if isinstance(x, Conv) else x
         for x in vgg.convolutions()
     )
     return chain.Chain(layers).apply({"params": params}, images)
@@ -108,7 +109,7 @@ def _keras_features(params: dict) -> Callable:
     layers = import_keras_on_jax().layers
     model = import_keras_on_jax().Sequential([layers.Input((None, None, 3))])
     for layer in vgg.convolutions():
-        if isinstance(layer, chain.Conv):
+        if isinstance(layer, Conv):
             units = len(params[layer.name]["bias"])
             convolution = layers.Conv2D(
                 units, 3, padding="same", activation="relu", kernel_initializer="zeros"

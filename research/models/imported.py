@@ -23,7 +23,8 @@ from research.models.classifier import (
     starting_from,
 )
 from research.models.features import compute_features
-from research.models.keras.importer import Imported, check_parity, choose_preprocess
+from research.models.keras.importer import Imported, choose_preprocess
+from research.models.parity import check_parity
 from research.models.preprocess import PREPROCESS
 from research.runtime.errors import UserError
 

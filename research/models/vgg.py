@@ -8,11 +8,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from research.models.chain import Conv, Layer, Pool, apply_layers
-from research.models.heads import HEADS
+from research.models.chain import apply_layers
+from research.models.layers import Conv, Dense, Dropout, Flatten, Layer, Pool
 
 BLOCKS = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))  # (convolutions, channels)
-SMALLEST_IMAGE = 2 ** len(BLOCKS)  # five halvings leave 1x1
 
 
 def convolutions(width: float = 1.0) -> tuple[Layer, ...]:
@@ -25,12 +24,53 @@ def convolutions(width: float = 1.0) -> tuple[Layer, ...]:
     return tuple(layers)
 
 
+def published(num_classes: int) -> tuple[Layer, ...]:
+    """fc1, fc2, predictions: Simonyan & Zisserman 2015, in Keras' names and without its softmax.
+
+    Dropout 0.5 after each hidden layer, as in the paper; Keras' own has none. It holds no weights.
+    """
+    return (
+        Flatten(),
+        Dense("fc1", 4096, "relu"),
+        Dropout(0.5),
+        Dense("fc2", 4096, "relu"),
+        Dropout(0.5),
+        Dense("predictions", num_classes),
+    )
+
+
+def asker(num_classes: int) -> tuple[Layer, ...]:
+    """The widespread transfer-learning head; its 4x4 pool needs images of 128 pixels or more."""
+    return (
+        Pool("average", (4, 4), (4, 4)),
+        Flatten(),
+        Dense("fc1", 256, "relu"),
+        Dropout(0.5),
+        Dense("predictions", num_classes),
+    )
+
+
+def cifar(num_classes: int) -> tuple[Layer, ...]:
+    """Two layers of 512, dropout before each: the VGG16 of SWAG (Maddox et al. 2019)."""
+    return (
+        Flatten(),
+        Dropout(0.5),
+        Dense("fc1", 512, "relu"),
+        Dropout(0.5),
+        Dense("fc2", 512, "relu"),
+        Dense("predictions", num_classes),
+    )
+
+
+HEADS = {f.__name__: f for f in (published, asker, cifar)}
+
+
 class VGG16(nn.Module):
     """VGG16 as a Flax module; parameters are a flat dict by Keras' layer names.
 
     Attributes:
         num_classes: K; None leaves out the head ("no top").
-        head: "published", "asker" or "cifar" (`models/heads.py`).
+        head: "published", "asker" or "cifar".
         width: scales the channels of the convolutions; 1.0 is the published network.
         dtype: the type to compute in; parameters and logits stay float32.
     """

@@ -11,8 +11,15 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from research.data import corruptions
-from research.data.corruptions import CORRUPTIONS, LEVELS, corrupt, corrupt_all, rotate
-from research.data.jpeg import lose_as_jpeg, quantisation_tables
+from research.data.corruptions import (
+    CORRUPTIONS,
+    LEVELS,
+    corrupt,
+    corrupt_all,
+    lose_as_jpeg,
+    quantisation_tables,
+    rotate,
+)
 from research.runtime.errors import UserError
 
 KEY = jax.random.key(0)

@@ -6,21 +6,31 @@ import pytest
 from PIL import Image
 
 from experiments import cli, predict
-from research.models import chain
+from research.models.layers import (
+    BinaryLogit,
+    Conv,
+    Dense,
+    Dropout,
+    Flatten,
+    Pool,
+    Rescale,
+    from_json,
+    to_json,
+)
 from research.runtime.errors import UserError
 
 
 def test_layers_survive_json():
     layers = (
-        chain.Conv("a", 4, (3, 3)),
-        chain.Pool("max"),
-        chain.Flatten(),
-        chain.Rescale((1.0, 2.0, 3.0)),
-        chain.Dropout(0.5),
-        chain.Dense("b", 3, "relu"),
-        chain.BinaryLogit(),
+        Conv("a", 4, (3, 3)),
+        Pool("max"),
+        Flatten(),
+        Rescale((1.0, 2.0, 3.0)),
+        Dropout(0.5),
+        Dense("b", 3, "relu"),
+        BinaryLogit(),
     )
-    assert chain.from_json(json.loads(json.dumps(chain.to_json(layers)))) == layers
+    assert from_json(json.loads(json.dumps(to_json(layers)))) == layers
 
 
 @pytest.mark.parametrize("images", [("none.png",), ()])

@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 
-from research.metrics.bins import equal_mass_bins, equal_width_bins
 from research.metrics.calibration import (
     binned_error,
     class_wise_ece,
@@ -13,6 +12,7 @@ from research.metrics.calibration import (
     perfectly_calibrated_ece,
     positive_class_ece,
 )
+from research.metrics.weighted import equal_mass_bins, equal_width_bins
 
 
 def slow_gaps(confidence, correct, num_bins=15):

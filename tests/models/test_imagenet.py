@@ -12,7 +12,8 @@ from scipy.signal import correlate2d
 from research.models import chain, keras_download, vgg
 from research.models.imagenet import CONVOLUTIONS, TOP, features, load_weights
 from research.models.keras.file import import_keras_on_jax
-from research.models.keras.importer import check_parity
+from research.models.layers import Conv, Dense, Flatten
+from research.models.parity import check_parity
 from research.runtime.errors import UserError
 
 CHANNELS = (2, 3, 2, 4, 3)
@@ -24,7 +25,7 @@ def params():
     """A tiny VGG16 with top, in Keras' layout, whose ReLUs stay alive."""
     random, shapes, channels = np.random.default_rng(0), {}, 3
     for layer in vgg.convolutions():
-        if isinstance(layer, chain.Conv):
+        if isinstance(layer, Conv):
             features = CHANNELS[int(layer.name[5]) - 1]
             shapes[layer.name], channels = (3, 3, channels, features), features
     shapes |= {"fc1": (SIDE * SIDE * channels, 5), "fc2": (5, 6), "predictions": (6, 4)}
@@ -150,10 +151,10 @@ def test_torchvision_file(params, tmp_path):
     assert tuple(ours) == CONVOLUTIONS + TOP
     maps = features(ours, images())  # [B, 2, 2, C]
     top = (
-        chain.Flatten(),
-        chain.Dense("fc1", 5, "relu"),
-        chain.Dense("fc2", 6, "relu"),
-        chain.Dense("predictions", 4),
+        Flatten(),
+        Dense("fc1", 5, "relu"),
+        Dense("fc2", 6, "relu"),
+        Dense("predictions", 4),
     )
     logits = chain.Chain(top).apply({"params": chain.pick(ours, top)}, maps)
     expected = [torch_forward(tensors, image.transpose(2, 0, 1)) for image in images()]

@@ -8,6 +8,7 @@ from jax import lax
 
 from research.models import chain
 from research.models.convolution import convolve, patches_convolution
+from research.models.layers import Conv, Pool, cut
 from research.models.preprocess import PREPROCESS
 from research.models.vgg import VGG16
 from research.runtime.errors import UserError
@@ -138,8 +139,8 @@ def test_base_and_head_cut_apart_give_the_whole_network():
     network = VGG16(4, "asker", width=0.05)
     images = jax.random.uniform(jax.random.key(0), (2, 128, 128, 3))
     params = _random_params(network, 128)
-    base, head = chain.cut(network.layers)
-    assert not any(isinstance(layer, chain.Conv | chain.Pool) for layer in head)
+    base, head = cut(network.layers)
+    assert not any(isinstance(layer, Conv | Pool) for layer in head)
     base_model, head_model = chain.as_model(chain.Chain(base)), chain.as_model(chain.Chain(head))
     features = jax.jit(base_model.apply)(chain.pick(params, base), images)
     logits = head_model.apply(chain.pick(params, head), features)

@@ -14,6 +14,19 @@ import numpy as np
 
 from research.models import chain
 from research.models.activations import ACTIVATIONS
+from research.models.layers import (
+    Activation,
+    Affine,
+    Conv,
+    Dense,
+    Dropout,
+    Flatten,
+    GlobalPool,
+    Layer,
+    Pool,
+    Preprocess,
+    Rescale,
+)
 from research.models.preprocess import PREPROCESS
 
 _INACTIVE = {
@@ -103,7 +116,7 @@ def _leaves(keras, layers: list, outer: str = "") -> Iterator[tuple[str, object]
         yield from _leaves(keras, inner, layer.name)
 
 
-def _preprocessing(keras, model, tensor) -> chain.Preprocess:
+def _preprocessing(keras, model, tensor) -> Preprocess:
     """Which of our preprocessings the model's own first operations are, found by trying."""
     height, width = (size or 32 for size in model.input_shape[1:3])
     images = np.random.default_rng(0).integers(0, 256, (2, height, width, 3)).astype(np.float32)
@@ -111,7 +124,7 @@ def _preprocessing(keras, model, tensor) -> chain.Preprocess:
     for name, function in PREPROCESS.items():
         ours = np.asarray(function(images))
         if ours.shape == theirs.shape and np.allclose(ours, theirs, rtol=0, atol=1e-4):
-            return chain.Preprocess(name)
+            return Preprocess(name)
     raise _unlike(tensor._keras_history.operation)
 
 
@@ -127,7 +140,7 @@ def _numbers(values) -> tuple[float, ...]:
     return tuple(np.asarray(values, np.float64).ravel().tolist())
 
 
-def _convert(keras, layer, name: str) -> chain.Layer:
+def _convert(keras, layer, name: str) -> Layer:
     """The record of one layer that is active at inference."""
     if getattr(layer, "data_format", "channels_last") != "channels_last":
         raise NotAChain(f"its layer '{layer.name}' is channels_first")
@@ -138,7 +151,7 @@ def _convert(keras, layer, name: str) -> chain.Layer:
             and layer.dilation_rate == (1, 1)
             and layer.padding in ("same", "valid")
         ):
-            return chain.Conv(
+            return Conv(
                 name,
                 layer.filters,
                 layer.kernel_size,
@@ -148,32 +161,32 @@ def _convert(keras, layer, name: str) -> chain.Layer:
                 layer.use_bias,
             )
         case "Dense" if layer.quantization_mode is None:
-            return chain.Dense(name, layer.units, _activation(keras, layer), layer.use_bias)
+            return Dense(name, layer.units, _activation(keras, layer), layer.use_bias)
         case "AveragePooling2D" | "MaxPooling2D":
-            return chain.Pool(_POOLS[kind], layer.pool_size, layer.strides, layer.padding.upper())
+            return Pool(_POOLS[kind], layer.pool_size, layer.strides, layer.padding.upper())
         case "GlobalAveragePooling2D" | "GlobalMaxPooling2D":
-            return chain.GlobalPool(_GLOBAL_POOLS[kind], layer.keepdims)
+            return GlobalPool(_GLOBAL_POOLS[kind], layer.keepdims)
         case "Flatten":
-            return chain.Flatten()
+            return Flatten()
         case "Reshape" if len(layer.target_shape) == 1:
-            return chain.Flatten()
+            return Flatten()
         case "Dropout":
-            return chain.Dropout(layer.rate)
+            return Dropout(layer.rate)
         case "Activation":
-            return chain.Activation(_activation(keras, layer))
+            return Activation(_activation(keras, layer))
         case "ReLU" if not layer.negative_slope and not layer.threshold:
             if layer.max_value in (None, 6):
-                return chain.Activation("relu6" if layer.max_value else "relu")
+                return Activation("relu6" if layer.max_value else "relu")
         case "LeakyReLU" if layer.negative_slope == 0.2:
-            return chain.Activation("leaky_relu")
+            return Activation("leaky_relu")
         case "ELU" if layer.alpha == 1:
-            return chain.Activation("elu")
+            return Activation("elu")
         case "Rescaling" if np.ndim(layer.scale) <= 1 and np.ndim(layer.offset) <= 1:
-            return chain.Rescale(_numbers(layer.scale), _numbers(layer.offset))
+            return Rescale(_numbers(layer.scale), _numbers(layer.offset))
         case "Normalization" if not layer.invert:
             deviation = np.maximum(np.sqrt(layer.variance), keras.backend.epsilon())
             if np.size(deviation) == (1, *np.shape(deviation))[-1]:  # per channel, or one number
-                return chain.Rescale(_numbers(1 / deviation), _numbers(-layer.mean / deviation))
+                return Rescale(_numbers(1 / deviation), _numbers(-layer.mean / deviation))
     raise _unlike(layer)
 
 
@@ -191,7 +204,7 @@ def _float64(variable) -> np.ndarray:
     return np.asarray(variable.value, np.float64)
 
 
-def to_chain(keras, model, stripped) -> tuple[tuple[chain.Layer, ...], dict]:
+def to_chain(keras, model, stripped) -> tuple[tuple[Layer, ...], dict]:
     """The model as a chain.
 
     Args:
@@ -203,7 +216,7 @@ def to_chain(keras, model, stripped) -> tuple[tuple[chain.Layer, ...], dict]:
         The records, and the parameters by layer name, float32.
 
     Raises:
-        NotAChain: branches, or a layer that `models/chain.py` does not know.
+        NotAChain: branches, or a layer that `models/layers.py` does not have.
     """
     layers, start = _in_order(keras, model, stripped)
     records, params, seen = [], {}, set()
@@ -221,7 +234,7 @@ def to_chain(keras, model, stripped) -> tuple[tuple[chain.Layer, ...], dict]:
         if type(layer).__name__ == "BatchNormalization":
             scale, shift = _batch_norm(layer)
             last = records[-1] if records else None
-            if isinstance(last, chain.Conv | chain.Dense) and last.activation == "linear":
+            if isinstance(last, Conv | Dense) and last.activation == "linear":
                 weights = params[last.name]
                 params[last.name] = {
                     "kernel": weights["kernel"] * scale,
@@ -229,11 +242,11 @@ def to_chain(keras, model, stripped) -> tuple[tuple[chain.Layer, ...], dict]:
                 }
                 records[-1] = last._replace(use_bias=True)
             else:
-                records.append(chain.Affine(name))
+                records.append(Affine(name))
                 params[name] = {"scale": scale, "bias": shift}
             continue
         records.append(_convert(keras, layer, name))
-        if isinstance(records[-1], chain.Conv | chain.Dense):
+        if isinstance(records[-1], Conv | Dense):
             params[name] = {"kernel": _float64(layer.kernel)}
             if layer.use_bias:
                 params[name]["bias"] = _float64(layer.bias)

@@ -24,10 +24,10 @@ from research.models.keras.file import (
     import_keras_on_jax,
     open_model,
 )
+from research.models.layers import BinaryLogit, Conv, Layer, Pool
 from research.models.preprocess import PREPROCESS
 from research.runtime.errors import UserError
 
-PARITY = 1e-4  # largest difference from Keras that is still rounding, relative to the largest logit
 _SMALLEST = float(np.finfo(np.float32).tiny)
 
 
@@ -37,7 +37,7 @@ class Imported(NamedTuple):
     description: str  # for the report
     classes: int  # K
     image_size: int | None  # what the file asks for; None: any
-    layers: tuple[chain.Layer, ...] | None  # None: a black box
+    layers: tuple[Layer, ...] | None  # None: a black box
     params: dict  # float32 by layer name; a black box: what Keras' `stateless_call` takes
     preprocess: str | None  # a name in PREPROCESS; None: the file does not say
     raw_apply: Callable  # (params, preprocessed images [B, H, W, 3], key=None) -> logits [B, K]
@@ -98,16 +98,16 @@ def _prepares_by_itself(keras, model) -> bool:
     return first is not None and not isinstance(first, keras.layers.Layer)
 
 
-def _describe(layers: tuple[chain.Layer, ...]) -> str:
+def _describe(layers: tuple[Layer, ...]) -> str:
     """What a person would call the network: VGG16 is known by its blocks of convolutions."""
     blocks, head = [0], 0
     for layer in layers:
-        if isinstance(layer, chain.Conv):
+        if isinstance(layer, Conv):
             blocks[-1] += 1
-        if isinstance(layer, chain.Pool) and layer.kind == "max" and len(blocks) <= len(vgg.BLOCKS):
+        if isinstance(layer, Pool) and layer.kind == "max" and len(blocks) <= len(vgg.BLOCKS):
             blocks.append(0)
             head = 0
-        elif not isinstance(layer, chain.BinaryLogit):
+        elif not isinstance(layer, BinaryLogit):
             head += 1
     if blocks == [repeats for repeats, _ in vgg.BLOCKS] + [0]:
         return f"VGG16 with a head of {head} layers"
@@ -152,7 +152,7 @@ def import_keras(path: str | Path) -> Imported:
         if saturated:
             raise NotAChain("its probabilities cannot be traced back to logits")
         layers, params = to_chain(keras, model, stripped)
-        layers += (chain.BinaryLogit(),) if units == 1 else ()
+        layers += (BinaryLogit(),) if units == 1 else ()
         raw_apply = chain.as_model(chain.Chain(layers)).apply
         description = f"{_describe(layers)}, from {path.name}"
     except NotAChain as reason:
@@ -179,34 +179,6 @@ def import_keras(path: str | Path) -> Imported:
         reference=lambda images: np.asarray(finish(run(model, images))),
         saturated_output=saturated,
     )
-
-
-def check_parity(source, apply: Callable, params, reference: Callable, images) -> float:
-    """Proves that our network computes what the other library computes.
-
-    Args:
-        source: the option and file, for the message.
-        apply: (params, images) -> logits or features.
-        params: of `apply`.
-        reference: images -> the same, as the other library gives it.
-        images: real images [B, H, W, 3] float32, preprocessed.
-
-    Returns:
-        max|ours - theirs| / max|theirs|.
-
-    Raises:
-        UserError: it is more than 1e-4, or not a number.
-    """
-    with jax.default_matmul_precision("highest"):
-        ours = np.asarray(jax.jit(apply)(params, images), np.float64)
-        theirs = np.asarray(reference(images), np.float64)
-    difference = float(np.max(np.abs(ours - theirs)) / np.max(np.abs(theirs)))
-    if not difference <= PARITY:
-        raise UserError(
-            f"{source}: the imported network differs from Keras' own by {difference:.1e} of its "
-            f"largest output (limit {PARITY:.0e}); please report this model, {WAY_OUT}"
-        )
-    return difference
 
 
 def choose_preprocess(

@@ -10,7 +10,8 @@ import h5py
 import numpy as np
 import pytest
 
-from research.models.keras import importer as pretrained
+from research.models import parity
+from research.models.keras import importer
 from research.models.keras.file import import_keras_on_jax
 from research.runtime.errors import UserError
 
@@ -46,7 +47,7 @@ def files(keras, tmp_path_factory):
 def refusal(path):
     """The one line with which a file is refused."""
     with pytest.raises(UserError) as caught:
-        pretrained.import_keras(path)
+        importer.import_keras(path)
     message = str(caught.value)
     assert message.startswith(f"--model {path}: ")
     assert "\n" not in message
@@ -129,7 +130,7 @@ def test_hdf5_under_the_other_name(files, tmp_path):
     """Old versions of Keras wrote HDF5 into a file called .keras."""
     path = tmp_path / "old.keras"
     shutil.copy(files / "model.h5", path)
-    ours, theirs = (pretrained.import_keras(x).params for x in (path, files / "model.keras"))
+    ours, theirs = (importer.import_keras(x).params for x in (path, files / "model.keras"))
     np.testing.assert_array_equal(ours["conv"]["kernel"], theirs["conv"]["kernel"])
 
 
@@ -218,7 +219,7 @@ def test_loss_of_ones_own_is_no_obstacle(keras, tmp_path):
     model = small(keras)
     model.compile(loss=own_loss)
     model.save(tmp_path / "model.keras")
-    assert pretrained.import_keras(tmp_path / "model.keras").classes == 2
+    assert importer.import_keras(tmp_path / "model.keras").classes == 2
 
 
 def two_inputs(keras):
@@ -314,12 +315,12 @@ def test_config_as_tensorflow_2_3_wrote_it(files, tmp_path):
     shutil.copy(files / "model.h5", path)
     with h5py.File(path, "r+") as file:
         file.attrs["model_config"] = json.dumps(KERAS_2).encode()
-    old, new = pretrained.import_keras(path), pretrained.import_keras(files / "model.h5")
+    old, new = importer.import_keras(path), importer.import_keras(files / "model.h5")
     assert old.layers == new.layers
     images = np.random.default_rng(0).uniform(0, 1, (2, 8, 8, 3)).astype(np.float32)
     np.testing.assert_array_equal(old.reference(images), new.reference(images))
     arguments = (old.raw_apply, old.params, old.reference, images)
-    assert pretrained.check_parity("--model old.h5", *arguments) < pretrained.PARITY
+    assert parity.check_parity("--model old.h5", *arguments) < parity.PARITY
 
 
 def test_keras_is_imported_only_where_it_is_needed():

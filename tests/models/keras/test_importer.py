@@ -4,9 +4,10 @@ import jax
 import numpy as np
 import pytest
 
-from research.models import chain, vgg
-from research.models.keras import importer as pretrained
+from research.models import parity, vgg
+from research.models.keras import importer
 from research.models.keras.file import import_keras_on_jax
+from research.models.layers import BinaryLogit, Dense
 from research.models.preprocess import PREPROCESS
 from research.runtime.errors import UserError
 
@@ -210,14 +211,14 @@ def check(imported, model):
     with jax.default_matmul_precision("highest"):  # as in check_parity, to compile only once
         theirs = expected(model, images)
         with jax.numpy_rank_promotion("raise"):
-            difference = pretrained.check_parity(
+            difference = parity.check_parity(
                 "--model x", imported.raw_apply, imported.params, imported.reference, images
             )
             logits = np.asarray(jax.jit(imported.raw_apply)(imported.params, images))
     assert logits.shape == (len(images), imported.classes)
     assert np.ptp(logits, axis=0).max() > 1e-3 * np.abs(logits).max()
-    assert difference < pretrained.PARITY
-    assert isinstance(imported.layers[-1], chain.Dense | chain.BinaryLogit)
+    assert difference < parity.PARITY
+    assert isinstance(imported.layers[-1], Dense | BinaryLogit)
     np.testing.assert_allclose(probabilities(logits), theirs, rtol=0, atol=1e-4)
 
 
@@ -230,7 +231,7 @@ CASES += [(build, "h5") for build in (asker, flat_sequential_sigmoid, nested_seq
 def test_chain(keras, tmp_path, build, suffix):
     model = build(keras)
     randomise(model)
-    imported = pretrained.import_keras(save(model, tmp_path / f"model.{suffix}"))
+    imported = importer.import_keras(save(model, tmp_path / f"model.{suffix}"))
     classes, size, preprocess, description = CHAINS[build]
     assert imported.layers is not None, imported.description
     assert (imported.classes, imported.image_size) == (classes, size)
@@ -248,7 +249,7 @@ def small(keras, *end, image=(8, 8, 3)):
 
 def import_saved(model, path):
     randomise(model)
-    return pretrained.import_keras(save(model, path))
+    return importer.import_keras(save(model, path))
 
 
 @pytest.mark.parametrize("units", [1, 3])
@@ -335,7 +336,7 @@ BLACK_BOXES = {
 def test_black_box(keras, tmp_path, build):
     model = build(keras)
     randomise(model)
-    imported = pretrained.import_keras(save(model, tmp_path / "model.keras"))
+    imported = importer.import_keras(save(model, tmp_path / "model.keras"))
     assert imported.layers is None
     assert BLACK_BOXES[build] in imported.description
     assert not imported.saturated_output
@@ -346,7 +347,7 @@ def test_black_box(keras, tmp_path, build):
     assert np.ptp(theirs[:, 0]) > 0
     arguments = (imported.raw_apply, imported.params, imported.reference, images)
     with jax.numpy_rank_promotion("raise"):
-        assert pretrained.check_parity("--model x", *arguments) < pretrained.PARITY
+        assert parity.check_parity("--model x", *arguments) < parity.PARITY
 
 
 def test_probabilities_without_logits_are_called_saturated(keras, tmp_path):
@@ -373,7 +374,7 @@ def test_parity_refuses_other_weights(keras, tmp_path):
     with pytest.raises(
         UserError, match=r"--model photo\.keras: .* differs .*e[-+]\d\d .*limit 1e-04"
     ):
-        pretrained.check_parity("--model photo.keras", *arguments)
+        parity.check_parity("--model photo.keras", *arguments)
 
 
 @pytest.mark.parametrize("truth", ["caffe", "unit", "symmetric", "torch", "raw"])
@@ -389,7 +390,7 @@ def test_preprocessing_is_found_out(truth):
 
     logits = np.asarray(apply(weights, seen))
     labels = np.argmax(logits + random.gumbel(size=logits.shape), axis=-1)
-    name, scores = pretrained.choose_preprocess(apply, weights, images, labels, batch_size=300)
+    name, scores = importer.choose_preprocess(apply, weights, images, labels, batch_size=300)
     assert set(scores) == set(PREPROCESS)
     assert name == truth
     assert scores[truth][0] == np.mean(logits.argmax(-1) == labels)

@@ -1,0 +1,39 @@
+"""Proves that a network of ours computes what the library it comes from computes."""
+
+from collections.abc import Callable
+
+import jax
+import numpy as np
+
+from research.models.keras.file import WAY_OUT
+from research.runtime.errors import UserError
+
+PARITY = 1e-4  # largest difference from Keras that is still rounding, relative to the largest logit
+
+
+def check_parity(source, apply: Callable, params, reference: Callable, images) -> float:
+    """Proves that our network computes what the other library computes.
+
+    Args:
+        source: the option and file, for the message.
+        apply: (params, images) -> logits or features.
+        params: of `apply`.
+        reference: images -> the same, as the other library gives it.
+        images: real images [B, H, W, 3] float32, preprocessed.
+
+    Returns:
+        max|ours - theirs| / max|theirs|.
+
+    Raises:
+        UserError: it is more than 1e-4, or not a number.
+    """
+    with jax.default_matmul_precision("highest"):
+        ours = np.asarray(jax.jit(apply)(params, images), np.float64)
+        theirs = np.asarray(reference(images), np.float64)
+    difference = float(np.max(np.abs(ours - theirs)) / np.max(np.abs(theirs)))
+    if not difference <= PARITY:
+        raise UserError(
+            f"{source}: the imported network differs from Keras' own by {difference:.1e} of its "
+            f"largest output (limit {PARITY:.0e}); please report this model, {WAY_OUT}"
+        )
+    return difference
