@@ -22,14 +22,14 @@ from experiments.exam.table import of_exam
 from experiments.fidelity.table import of_fidelity
 from experiments.markdown import markdown
 from experiments.speed import of_speed
-from experiments.toy_problems.table import of_causes
+from experiments.toy_problems.table import of_toy_problem
 from experiments.tune.table import of_tune
 from research.metrics import format
 from research.runtime.errors import UserError
 
 METRICS = ("accuracy", "mean_confidence", "nll", "brier", "ece")
 TABLES: dict[str, Callable[[dict], str]] = {  # by a key of the first row or trial
-    "example": of_causes,
+    "example": of_toy_problem,
     "metric": of_benchmark,
     "total_variation": of_fidelity,
     "ratio": of_speed,

@@ -1,12 +1,12 @@
-"""What does a network say that is too simple, or too large for its few rows?
+"""What does a network predict that is too simple, or too large for its few rows?
 
     launch/run.sh experiments.toy_problems.capacity
 
-A board of four fields (`setups.py`) and 100 rows of it. One hidden unit cannot draw the board,
-however long it is trained; 128-128-128 learns the rows by heart. Both 200 epochs of Adam; judged on
-1000 new rows. Expected: the simple one is often wrong and does not claim otherwise, so that no
-posterior helps it and only a larger size does; the large one is surer than it is right, and both a
-fitting size and the posteriors help. Two to three minutes.
+A board of four fields (`setups.py`) and 100 rows of it. One hidden unit cannot represent the board,
+however long it is trained; 128-128-128 learns the rows by heart. Both are trained for 200 epochs by
+Adam and judged on 1000 new rows. Expected: the simple network is often wrong and not confident
+either, so that no posterior helps it and only a larger size does; the large one is over-confident,
+and both a fitting size and the posteriors help. The run takes two to three minutes.
 """
 
 import numpy as np
@@ -27,7 +27,7 @@ FOR_BOTH = (
     remedies.ENSEMBLE,
     remedies.BAYES_BY_BACKPROP,
 )
-# Dropout of the only unit leaves nothing.
+# Dropout of the only hidden unit would leave nothing.
 FOR_LARGE = remedies.JITTERED, remedies.DROPOUT, remedies.L1, remedies.SWAG, remedies.MC_DROPOUT
 
 
@@ -38,7 +38,7 @@ def draw(generator: np.random.Generator) -> Sets:
 
 
 def case(name: str, units: tuple[int, ...], options: tuple[Remedy, ...]) -> Case:
-    """The same rows for another network."""
+    """The case of one network, on the same rows as the other."""
     training = Training(epochs=200, learning_rate=3e-3)
     return Case(name, draw, setups.truth, ("new rows",), Network(units), training, options)
 
@@ -50,7 +50,7 @@ CASES = (
 
 
 def main(config: Config) -> None:
-    """Trains, diagnoses, mends and writes."""
+    """Trains, diagnoses, tries every remedy and writes the result."""
     study.run("capacity", CASES, config)
 
 

@@ -1,16 +1,16 @@
-"""What does a network say that has seen ten times as many rows of one class?
+"""What does a network predict that was trained on ten times as many rows of one class?
 
     launch/run.sh experiments.toy_problems.data_bias
 
 As in the text: 1000 rows of U[0, 1)^10 (class 0) and 100 of U[0.5, 1.5)^10 (class 1); 128-64-1, 50
 epochs of Adam; judged on U[0.7, 1.7)^10, where rows are of class 1, and on rows as in training.
-Expected: no harm done. Rows with a coordinate below 0.5 or above 1 can only be of one class, and in
-ten columns nearly all have one: the classes do not meet, and it is rightly sure.
+Expected: no harm is done. Rows with a coordinate below 0.5 or above 1 can only be of one class, and
+in ten columns nearly all have one: the classes do not overlap, and the confidence is justified.
 
-So the boxes are also made to meet: class 1 is U[0.3, 1.3) in two columns and U[0, 1) in the others,
-judged on rows that are of both classes alike. Where the boxes overlap nobody can tell, and the
-network says class 0. Balancing should help there, and cost something where class 1 is as rare as it
-was in training. Two to three minutes.
+So the boxes are also made to overlap: class 1 is U[0.3, 1.3) in two columns and U[0, 1) in the
+others, judged on as many rows of each class. Where the boxes overlap the class cannot be known, and
+the network predicts class 0. Balancing should help there, and cost something where class 1 is as
+rare as it was in training. The run takes two to three minutes.
 """
 
 import numpy as np
@@ -32,14 +32,14 @@ COUNTS = {EVEN: (500, 500), SAME: (1000, 100)}
 
 
 def rows(generator: np.random.Generator, shift: np.ndarray, counts: tuple[int, int]) -> Batch:
-    """[N, 10] of both classes, shuffled."""
+    """Columns [N, 10] and labels [N] of both classes, shuffled."""
     labels = generator.permutation(np.repeat([0, 1], counts))
     x = generator.random((len(labels), COLUMNS)) + labels[:, None] * shift
     return Batch(x.astype(np.float32), labels.astype(np.int32))
 
 
-def case(name: str, judged: tuple[str, ...]) -> Case:
-    """Boxes that lie apart or meet."""
+def case(name: str, evaluated: tuple[str, ...]) -> Case:
+    """The case whose boxes lie apart, or the one whose boxes meet."""
     shift = SHIFT[name]
 
     def draw(generator: np.random.Generator) -> Sets:
@@ -47,19 +47,19 @@ def case(name: str, judged: tuple[str, ...]) -> Case:
             "train": rows(generator, shift, (1000, 100)),
             "valid": rows(generator, shift, (250, 25)),
         }
-        for each in judged:
-            if each == SHIFTED:
+        for rows_name in evaluated:
+            if rows_name == SHIFTED:
                 x = 0.7 + generator.random((1000, COLUMNS))
-                sets[each] = Batch(x.astype(np.float32), np.ones(len(x), np.int32))
+                sets[rows_name] = Batch(x.astype(np.float32), np.ones(len(x), np.int32))
             else:
-                sets[each] = rows(generator, shift, COUNTS[each])
+                sets[rows_name] = rows(generator, shift, COUNTS[rows_name])
         return sets
 
-    def truth(judged: str, x: np.ndarray) -> np.ndarray:
+    def truth(rows_name: str, x: np.ndarray) -> np.ndarray:
         """By Bayes' rule from two densities of 1; U[0.7, 1.7) has rows of class 1 alone."""
-        if judged == SHIFTED:
+        if rows_name == SHIFTED:
             return np.ones(len(x))
-        zero, one = COUNTS[judged]
+        zero, one = COUNTS[rows_name]
         in_zero = (x < 1).all(axis=1)
         in_one = (x >= shift.astype(np.float32)).all(axis=1)
         return one * in_one / (zero * in_zero + one * in_one)
@@ -73,14 +73,14 @@ def case(name: str, judged: tuple[str, ...]) -> Case:
         remedies.EARLY_STOPPING,
         *remedies.POSTERIORS,
     )
-    return Case(name, draw, truth, judged, Network(), Training(epochs=50), options)
+    return Case(name, draw, truth, evaluated, Network(), Training(epochs=50), options)
 
 
 CASES = (case(APART, (SHIFTED, SAME)), case(MEETING, (EVEN, SAME)))
 
 
 def main(config: Config) -> None:
-    """Trains, diagnoses, mends and writes."""
+    """Trains, diagnoses, tries every remedy and writes the result."""
     study.run("data_bias", CASES, config)
 
 

@@ -1,11 +1,12 @@
-"""What does a network say whose learning rate was too high, or too low?
+"""What does a network predict whose learning rate was too high, or too low?
 
     launch/run.sh experiments.toy_problems.learning_rate
 
 A board of four fields (`setups.py`), 500 rows of it; 128-64-1, 100 epochs of Adam at a rate of 0.3
-and of 0.000003; judged on 1000 new rows. Expected: at the high rate it jumps about and may end
-anywhere, at the low one it has hardly left its initial weights and says "0.5". A fitting rate helps
-both; what is put on top of a network that has learnt nothing does not. Two to three minutes.
+and of 0.000003; judged on 1000 new rows. Expected: at the high rate the weights jump about and may
+end anywhere; at the low one they have hardly left their initial values, and 0.5 is predicted. A
+fitting rate helps both; a posterior around a network that has learnt nothing does not. The run
+takes two to three minutes.
 """
 
 import numpy as np
@@ -27,7 +28,7 @@ def draw(generator: np.random.Generator) -> Sets:
 
 
 def case(name: str, learning_rate: float) -> Case:
-    """The same rows and remedies at another rate."""
+    """The case of one learning rate, with the same rows and remedies as the other."""
     options = (
         FITTING,
         remedies.L2,
@@ -46,7 +47,7 @@ CASES = (case("too high", 0.3), case("too low", 3e-6))
 
 
 def main(config: Config) -> None:
-    """Trains, diagnoses, mends and writes."""
+    """Trains, diagnoses, tries every remedy and writes the result."""
     study.run("learning_rate", CASES, config)
 
 

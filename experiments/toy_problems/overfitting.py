@@ -1,12 +1,12 @@
-"""What does a network say where nothing can be learned? Labels by the toss of a coin.
+"""What does a network predict where nothing can be learned? Labels are drawn by a coin.
 
     launch/run.sh experiments.toy_problems.overfitting
 
 100 rows of U[0, 1)^10 with labels 0 and 1 at random; 128-64-1, 500 epochs of Adam; judged on 1000
-new rows, whose labels are random too. The network learns its rows by heart and is as sure of new
-ones. Expected: right one time in two, whatever is done. The right answer is "0.5", an NLL of
-ln 2 = 0.693, and whatever comes near it helps: what keeps the weights small (L1, L2), stops in time
-or has a prior around 0. Two to three minutes.
+new rows, whose labels are random too. The network learns its rows by heart and is as confident on
+new ones. Expected: an accuracy of one half whatever is done. The right prediction is 0.5, an NLL of
+ln 2 = 0.693, and whatever comes near it helps: a penalty that keeps the weights small (L1, L2),
+early stopping, or a prior around 0. The run takes two to three minutes.
 """
 
 import numpy as np
@@ -21,7 +21,7 @@ COLUMNS = 10
 
 
 def rows(generator: np.random.Generator, count: int) -> Batch:
-    """[N, 10] and labels that have nothing to do with them."""
+    """Columns [N, 10] and labels [N] that are independent of them."""
     x = generator.random((count, COLUMNS), np.float32)
     return Batch(x, generator.integers(0, 2, count, np.int32))
 
@@ -35,9 +35,9 @@ def draw(generator: np.random.Generator) -> Sets:
     }
 
 
-def truth(judged: str, x: np.ndarray) -> np.ndarray:
+def truth(rows_name: str, x: np.ndarray) -> np.ndarray:
     """p(class 1) [N]."""
-    del judged
+    del rows_name  # it is the same for all rows
     return np.full(len(x), 0.5)
 
 
@@ -64,7 +64,7 @@ CASES = (
 
 
 def main(config: Config) -> None:
-    """Trains, diagnoses, mends and writes."""
+    """Trains, diagnoses, tries every remedy and writes the result."""
     study.run("overfitting", CASES, config)
 
 

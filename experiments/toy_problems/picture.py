@@ -1,4 +1,4 @@
-"""Is it as sure as it is right? Accuracy against mean confidence, every remedy a point."""
+"""Draws accuracy against mean confidence, every remedy a point."""
 
 from pathlib import Path
 
@@ -23,8 +23,8 @@ def _panel(axes, title: str, remedies: dict[str, dict[str, dict]]) -> None:
         if x["low"] is not None:
             reach = [[abs(v["value"] - v[end]) for end in ("low", "high")] for v in (x, y)]
             spread = {"xerr": np.c_[reach[0]], "yerr": np.c_[reach[1]]}
-            told = {"fmt": "none", "ecolor": COLOURS[kind], "elinewidth": 0.8, "alpha": 0.5}
-            axes.errorbar(x["value"], y["value"], **spread, **told)
+            bars = {"fmt": "none", "ecolor": COLOURS[kind], "elinewidth": 0.8, "alpha": 0.5}
+            axes.errorbar(x["value"], y["value"], **spread, **bars)
         size = 110 if kind == "truth" else 34
         style = {"marker": MARKERS[kind], "color": COLOURS[kind], "s": size, "zorder": 3}
         axes.scatter(x["value"], y["value"], edgecolor="white", linewidth=0.6, **style)
@@ -50,17 +50,17 @@ def _panel(axes, title: str, remedies: dict[str, dict[str, dict]]) -> None:
 
 
 def draw_panels(path: Path, result: dict) -> None:
-    """One panel for everything that is judged.
+    """Draws one panel for each case and the rows that it is evaluated on.
 
     Args:
         path: of the PNG.
-        result: as in result.json.
+        result: the contents of result.json.
     """
     found = panels(result)
     columns = min(2, len(found))
     rows = -(-len(found) // columns)
     figure = Figure(figsize=(6.6 * columns, 4.6 * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    for each, (title, remedies) in zip(axes, found.items(), strict=True):
-        _panel(each, title, remedies)
+    for panel, (names, remedies) in zip(axes, found.items(), strict=True):
+        _panel(panel, ": ".join(names), remedies)
     figure.savefig(path, dpi=110, format="png")

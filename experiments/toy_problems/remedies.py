@@ -1,7 +1,7 @@
-"""What is done against a false certainty: a change of the data, the network or the training.
+"""Remedies for over-confidence: a change of the data, of the network or of the training.
 
-A remedy says what it changes of a case, and which method is trained. Changes of the data see one
-seed at a time, and give every seed as many rows.
+A remedy holds what it changes of a case, and which method is trained. A change of the data is
+applied to one seed at a time, and gives every seed equally many rows.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,7 +24,7 @@ class Remedy(NamedTuple):
     """One row of the table."""
 
     title: str
-    kind: str = TEXT  # of the text, or a posterior
+    kind: str = TEXT  # whether the text names it, or it is a posterior
     data: Callable[[Sets, np.random.Generator], Sets] | None = None
     network: Mapping[str, Any] = UNCHANGED  # fields of `Network`
     training: Mapping[str, Any] = UNCHANGED  # fields of `Training`
@@ -32,7 +32,7 @@ class Remedy(NamedTuple):
 
 
 def balance(sets: Sets, generator: np.random.Generator) -> Sets:
-    """Rows of the rarer class are repeated until both are as many."""
+    """Repeats rows of the rarer class until both classes have equally many."""
     x, labels = sets["train"]
     counts = np.bincount(labels, minlength=2)
     rows = np.flatnonzero(labels == counts.argmin())
@@ -42,7 +42,7 @@ def balance(sets: Sets, generator: np.random.Generator) -> Sets:
 
 
 def jitter(sets: Sets, generator: np.random.Generator) -> Sets:
-    """Copies of every training row with a little noise, beside the rows themselves."""
+    """Adds copies of every training row with a little noise."""
     x, labels = sets["train"]
     copies = [x, *(x + generator.normal(0, JITTER, x.shape) for _ in range(COPIES - 1))]
     return sets | {
@@ -51,14 +51,18 @@ def jitter(sets: Sets, generator: np.random.Generator) -> Sets:
 
 
 def informative(x: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:
-    """Which columns tell of the class: [D] bool.
+    """Which columns are informative of the class.
 
-    Their mutual information with the labels is above all that any column has with shuffled ones.
+    The mutual information of such a column with the labels exceeds that of every column with
+    shuffled labels.
 
     Args:
-        x: [N, D].
-        labels: [N].
-        seed: of the shuffles.
+        x: columns [N, D].
+        labels: class numbers [N].
+        seed: decides the shuffles.
+
+    Returns:
+        A bool for each column, [D].
     """
     generator = np.random.default_rng(seed)
 
@@ -70,12 +74,12 @@ def informative(x: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:
 
 
 def select(sets: Sets, generator: np.random.Generator) -> Sets:
-    """Columns that tell nothing of the class in training are 0 everywhere, as if left out."""
+    """Sets columns that are uninformative in training to 0 everywhere, as if left out."""
     kept = informative(*sets["train"], int(generator.integers(2**31)))
     return {name: rows._replace(images=rows.images * kept) for name, rows in sets.items()}
 
 
-AS_IT_IS = Remedy("as it is")
+BASELINE = Remedy("as it is")
 BALANCED = Remedy("balanced classes", data=balance)
 JITTERED = Remedy("jittered copies", data=jitter)
 SELECTED = Remedy("feature selection", data=select)
@@ -90,7 +94,7 @@ SWAG = Remedy("SWAG", POSTERIOR, recipe="swag")
 ENSEMBLE = Remedy("ensemble of 5", POSTERIOR, recipe="ensemble(point)")
 MC_DROPOUT = Remedy("Monte Carlo dropout", POSTERIOR, network={"dropout": 0.5}, recipe="mc_dropout")
 IVON = Remedy("IVON", POSTERIOR, recipe="ivon(start=scratch)")
-# Around 0, not around the trained network, which is what is to be mended.
+# The prior is around 0, not around the trained network, which is what is to be improved.
 BAYES_BY_BACKPROP = Remedy(
     "Bayes by Backprop",
     POSTERIOR,

@@ -1,4 +1,4 @@
-"""A problem that two columns tell all about: a board of four fields."""
+"""A problem whose two columns determine the class: a board of four fields."""
 
 import numpy as np
 from scipy.special import expit
@@ -8,9 +8,9 @@ from research.method import Batch
 STEEPNESS = 60.0
 
 
-def truth(judged: str, x: np.ndarray) -> np.ndarray:
+def truth(rows_name: str, x: np.ndarray) -> np.ndarray:
     """p(class 1) [N] of x [N, 2]: high where both columns lie on the same side of one half."""
-    del judged
+    del rows_name  # it is the same for all rows
     return expit(STEEPNESS * (x[:, 0] - 0.5) * (x[:, 1] - 0.5))
 
 

@@ -1,6 +1,6 @@
-"""A network as it is, its diagnosis, and every remedy beside it, over several seeds.
+"""Trains a network without and with every remedy, and diagnoses it, over several seeds.
 
-A seed draws the rows, the initial weights and all else anew.
+A seed draws the rows, the initial weights and everything else anew.
 """
 
 import time
@@ -16,7 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from experiments.toy_problems.picture import draw_panels
-from experiments.toy_problems.remedies import AS_IT_IS, Remedy
+from experiments.toy_problems.remedies import BASELINE, Remedy
 from experiments.toy_problems.table import estimate, helps, of_result, sentence
 from experiments.toy_problems.training import (
     CLASSES,
@@ -35,15 +35,15 @@ from research.metrics.scores import scores
 from research.runtime.errors import UserError
 from research.runtime.files import write_json, write_whole
 from research.runtime.run_folder import commit, versions
-from research.training import recipe
+from research.training import recipe as recipes
 
-LIMITS = {  # of the numbers of one seed
+LIMITS = {  # the least and the largest possible value of each number of one seed
     "accuracy": (0.0, 1.0),
     "mean_confidence": (0.5, 1.0),
     "nll": (0.0,),
     "ece": (0.0, 1.0),
 }
-KNOWN = "what can be known"  # the true probabilities
+KNOWN = "what can be known"  # the title of the rows of the true probabilities
 
 
 class Case(NamedTuple):
@@ -51,8 +51,8 @@ class Case(NamedTuple):
 
     name: str
     draw: Callable[[np.random.Generator], Sets]
-    truth: Callable[[str, np.ndarray], np.ndarray]  # (what is judged, [N, D]) -> p(class 1) [N]
-    judged: tuple[str, ...]  # names of the sets; the diagnosis looks at the first
+    truth: Callable[[str, np.ndarray], np.ndarray]  # (name of the set, [N, D]) -> p(class 1) [N]
+    evaluated: tuple[str, ...]  # names of the sets; the diagnosis is of the first
     network: Network
     training: Training
     remedies: tuple[Remedy, ...]
@@ -60,16 +60,16 @@ class Case(NamedTuple):
 
 @dataclass(frozen=True)
 class Config:
-    """A network that is surer than it is right, why, and what helps."""
+    """An over-confident network, why it is that, and what helps."""
 
     seeds: int = 5
-    """how often all is drawn and trained anew"""
+    """how often everything is drawn and trained anew"""
     out: Path | None = None
     """folder for result.json and figure.png; default: runs/toy_problems/ and the example's name"""
 
 
 def measure(log_probs: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """The four numbers of one seed: log_probs [S, N, 2], labels [N]."""
+    """The four numbers of one seed, from log_probs [S, N, 2] and labels [N]."""
     s = scores(log_probs, labels)
     calibration = float(ece(s.confidence, s.correct))
     numbers = s.correct.mean(), s.confidence.mean(), s.nll.mean(), calibration
@@ -80,49 +80,49 @@ def _stack(sets: list[Sets]) -> Sets:
     return jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *sets)
 
 
-def _said(fitted: Fitted, keys: jax.Array, sets: Sets, names) -> dict[str, np.ndarray]:
+def _log_probs(fitted: Fitted, keys: jax.Array, sets: Sets, names) -> dict[str, np.ndarray]:
     """log_probs [R, S, N, 2] of the sets named."""
     rows = [sets[name].images for name in names]
     log_probs = predictives(fitted, keys, jnp.concatenate(rows, axis=1))
-    ends = np.cumsum([each.shape[1] for each in rows])[:-1]
+    ends = np.cumsum([x.shape[1] for x in rows])[:-1]
     return dict(zip(names, np.split(log_probs, ends, axis=2), strict=True))
 
 
-def _treat(case: Case, remedy: Remedy, drawn: list[Sets], keys: jax.Array) -> tuple[Fitted, Sets]:
-    """Trains with one remedy."""
+def _train(case: Case, remedy: Remedy, drawn: list[Sets], keys: jax.Array) -> tuple[Fitted, Sets]:
+    """Trains a case with one remedy."""
     if remedy.data is not None:
         drawn = [remedy.data(s, np.random.default_rng([1, i])) for i, s in enumerate(drawn)]
     sets = _stack(drawn)
-    (told,) = recipe.parse(remedy.recipe)
+    (recipe,) = recipes.parse(remedy.recipe)
     network = case.network._replace(**remedy.network)
     training = case.training._replace(**remedy.training)
-    return fit(told, network, training, sets, keys), sets
+    return fit(recipe, network, training, sets, keys), sets
 
 
-def _truth(case: Case, drawn: list[Sets]) -> dict[str, np.ndarray]:
-    def of(name):
-        p = np.stack([case.truth(name, np.asarray(each[name].images)) for each in drawn])
-        with np.errstate(divide="ignore"):  # what is certain
+def _true_log_probs(case: Case, drawn: list[Sets]) -> dict[str, np.ndarray]:
+    def of_set(name):
+        p = np.stack([case.truth(name, np.asarray(sets[name].images)) for sets in drawn])
+        with np.errstate(divide="ignore"):  # p is 0 or 1 where the class is certain
             return np.log(np.stack([1 - p, p], axis=-1))[:, None]  # [R, 1, N, 2]
 
-    return {name: of(name) for name in case.judged}
+    return {name: of_set(name) for name in case.evaluated}
 
 
-def _named(case: Case, fitted: Fitted, said: dict, drawn: list[Sets]) -> list[dict]:
-    """What the diagnosis names, of every seed: causes, the weightiest first."""
-    named, splits = [], {"train": "train", "valid": "valid", "test": case.judged[0]}
+def _named(case: Case, fitted: Fitted, log_probs: dict, drawn: list[Sets]) -> list[dict]:
+    """How often the diagnosis names each cause, and first; the most frequent first cause leads."""
+    named, splits = [], {"train": "train", "valid": "valid", "test": case.evaluated[0]}
     for seed, sets in enumerate(drawn):
         parts = {
-            split: Part(said[name][seed, 0], sets[name].labels, sets[name].images)
+            split: Part(log_probs[name][seed, 0], sets[name].labels, sets[name].images)
             for split, name in splits.items()
         }
-        rows = zip(fitted.history["loss"][seed], fitted.history["valid_nll"][seed], strict=True)
+        curve = zip(fitted.history["loss"][seed], fitted.history["valid_nll"][seed], strict=True)
         history = tuple(
             {"epoch": n, "loss": float(loss), "valid_nll": float(nll)}
-            for n, (loss, nll) in enumerate(rows, start=1)
+            for n, (loss, nll) in enumerate(curve, start=1)
         )
         found = diagnose(Evidence(CLASSES, parts, history, seed=seed))
-        named.append([each.cause for each in found if each.verdict.state == PRESENT])
+        named.append([cause.cause for cause in found if cause.verdict.state == PRESENT])
     counts = Counter(cause for causes in named for cause in causes)
     first = Counter(causes[0] for causes in named if causes)
     return [
@@ -131,48 +131,57 @@ def _named(case: Case, fitted: Fitted, said: dict, drawn: list[Sets]) -> list[di
     ]
 
 
-def _rows(case: Case, title: str, kind: str, numbers: dict, before: dict) -> list[dict]:
-    """Lines of result.json for one remedy: `numbers` and `before` by set, a list over seeds."""
+def _rows(case: Case, title: str, kind: str, numbers: dict, baseline: dict) -> list[dict]:
+    """The rows of result.json for one remedy.
+
+    Args:
+        case: what was trained.
+        title: of the remedy.
+        kind: of the remedy.
+        numbers: by set, what `measure` gave at each seed.
+        baseline: the same without a remedy.
+    """
     rows = []
-    for judged, seeds in numbers.items():
-        told = {"case": case.name, "judged_on": judged, "remedy": title, "kind": kind}
+    for name, seeds in numbers.items():
+        row = {"case": case.name, "judged_on": name, "remedy": title, "kind": kind}
         for metric, limits in LIMITS.items():
-            values = np.array([each[metric] for each in seeds])
-            rows.append(told | {"metric": metric} | estimate(values, *limits))
-        if title != AS_IT_IS.title:
-            pairs = zip(seeds, before[judged], strict=True)
-            change = estimate(np.array([after["nll"] - b["nll"] for after, b in pairs]))
+            values = np.array([measured[metric] for measured in seeds])
+            rows.append(row | {"metric": metric} | estimate(values, *limits))
+        if title != BASELINE.title:
+            pairs = zip(seeds, baseline[name], strict=True)
+            change = estimate(np.array([after["nll"] - before["nll"] for after, before in pairs]))
             verdict = {} if title == KNOWN else {"helps": helps(change)}
-            rows.append(told | {"metric": "nll_change"} | change | verdict)
+            rows.append(row | {"metric": "nll_change"} | change | verdict)
     return rows
 
 
 def examine(case: Case, seeds: int) -> tuple[list[dict], list[dict]]:
-    """Trains a case as it is and with every remedy, and asks the diagnosis.
+    """Trains a case without a remedy and with every one, and diagnoses the first network.
 
     Returns:
-        Lines of result.json, and of its `diagnosis`.
+        The rows of result.json, and of its `diagnosis`.
     """
     drawn = [case.draw(np.random.default_rng(seed)) for seed in range(seeds)]
     keys = jax.vmap(jax.random.key)(jnp.arange(seeds))
 
-    def measured(said):
+    def measured(log_probs):
         return {
-            name: [measure(said[name][i], sets[name].labels) for i, sets in enumerate(drawn)]
-            for name in case.judged
+            name: [measure(log_probs[name][i], sets[name].labels) for i, sets in enumerate(drawn)]
+            for name in case.evaluated
         }
 
-    rows, before, diagnosis = [], None, None
-    bar = tqdm((AS_IT_IS, *case.remedies), desc=case.name, leave=False, disable=None)
+    rows, baseline, diagnosis = [], None, None
+    bar = tqdm((BASELINE, *case.remedies), desc=case.name, leave=False, disable=None)
     for remedy in bar:
-        fitted, sets = _treat(case, remedy, drawn, keys)
-        names = case.judged if before else ("train", "valid", *case.judged)
-        said = _said(fitted, keys, sets, names)
-        if before is None:
-            before = measured(said)
-            diagnosis = _named(case, fitted, said, drawn)
-            rows += _rows(case, KNOWN, "truth", measured(_truth(case, drawn)), before)
-        rows += _rows(case, remedy.title, remedy.kind, measured(said), before)
+        fitted, sets = _train(case, remedy, drawn, keys)
+        names = case.evaluated if baseline else ("train", "valid", *case.evaluated)
+        log_probs = _log_probs(fitted, keys, sets, names)
+        if baseline is None:
+            baseline = measured(log_probs)
+            diagnosis = _named(case, fitted, log_probs, drawn)
+            truth = measured(_true_log_probs(case, drawn))
+            rows += _rows(case, KNOWN, "truth", truth, baseline)
+        rows += _rows(case, remedy.title, remedy.kind, measured(log_probs), baseline)
     return rows, diagnosis
 
 
@@ -181,14 +190,14 @@ def run(example: str, cases: tuple[Case, ...], config: Config) -> None:
 
     Args:
         example: its name.
-        cases: what may be wrong.
-        config: how often, and where to.
+        cases: the networks, each with one thing wrong.
+        config: the number of seeds and the folder.
 
     Raises:
-        UserError: bad input.
+        UserError: the number of seeds is below 1.
     """
     if config.seeds < 1:
-        raise UserError(f"--seeds {config.seeds}: give a whole number, 1 or more")
+        raise UserError("seeds", "give a whole number, 1 or more", value=config.seeds)
     out = config.out or Path("runs/toy_problems") / example
     begun = time.perf_counter()
     rows, diagnosis = [], []

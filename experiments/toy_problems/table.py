@@ -1,18 +1,20 @@
-"""What the seeds tell, in one table.
+"""The tables of the toy problems, and when a remedy counts as one that helps.
 
 Every number is the mean over seeds with Student's 95 % interval. The change of the NLL is paired:
 the same seed with the remedy and without. A remedy helps where that interval lies below 0; it does
-not where it lies above -0.01 nats, for below that nobody need act; else the seeds do not tell.
+not help where the interval lies above -0.01 nats, for a smaller gain is not worth acting on;
+otherwise the seeds cannot tell.
 """
 
 import numpy as np
 
 from experiments.markdown import markdown
+from experiments.toy_problems.remedies import BASELINE
 from research.diagnosis.verdict import LEAST_EFFECT
 from research.metrics.intervals import student_interval
 
-YES, NO, NOT_TOLD = "yes", "no", "not told"
-HEAD = (
+YES, NO, UNCLEAR = "yes", "no", "not told"
+TITLES = (
     "judged on",
     "remedy",
     "accuracy",
@@ -23,30 +25,40 @@ HEAD = (
     "helps",
 )
 DIGITS = {"accuracy": 2, "mean_confidence": 2, "nll": 2, "ece": 2, "nll_change": 3}
+SHORT_TITLES = (
+    "case",
+    "it says",
+    "it is right",
+    "NLL",
+    "named first",
+    "what helps (NLL)",
+    "what does not",
+)
+ByMetric = dict[str, dict]  # rows of result.json
 
 
-def estimate(values: np.ndarray, low: float = -np.inf, high: float = np.inf) -> dict:
-    """The mean over seeds and its 95 % interval (Student), cut at `low` and `high`.
+def estimate(values: np.ndarray, lowest: float = -np.inf, highest: float = np.inf) -> dict:
+    """The mean over seeds and its 95 % interval, as result.json holds it.
 
     Args:
-        values: [R]; of one seed there is no interval.
-        low: the least possible value.
-        high: the largest.
+        values: numbers [R], one a seed; a single one has no interval.
+        lowest: the least possible value, where the interval stops.
+        highest: the largest possible value.
     """
-    value, low, high, _ = student_interval(values, low, high)
+    value, low, high, _ = student_interval(values, lowest, highest)
     return {"value": value, "low": low, "high": high}
 
 
 def helps(change: dict) -> str:
     """Whether a change of the NLL is a gain: "yes", "no" or "not told"."""
     if change["low"] is None:
-        return NOT_TOLD
+        return UNCLEAR
     if change["low"] > -LEAST_EFFECT:
         return NO
-    return YES if change["high"] < 0 else NOT_TOLD
+    return YES if change["high"] < 0 else UNCLEAR
 
 
-def _told(row: dict | None) -> str:
+def _cell(row: dict | None) -> str:
     if row is None:
         return ""
     digits = DIGITS[row["metric"]]
@@ -55,73 +67,62 @@ def _told(row: dict | None) -> str:
     return value if low is None else f"{value} [{low}, {high}]"
 
 
-def panels(result: dict) -> dict[str, dict[str, dict[str, dict]]]:
-    """The rows by what they are judged on, by remedy and by metric, in order."""
-    found = {}
+def panels(result: dict) -> dict[tuple[str, str], dict[str, ByMetric]]:
+    """The rows by case and what it is judged on, by remedy and by metric, in order."""
+    found: dict[tuple[str, str], dict[str, ByMetric]] = {}
     for row in result["rows"]:
-        title = f"{row['case']}: {row['judged_on']}"
-        found.setdefault(title, {}).setdefault(row["remedy"], {})[row["metric"]] = row
+        remedies = found.setdefault((row["case"], row["judged_on"]), {})
+        remedies.setdefault(row["remedy"], {})[row["metric"]] = row
     return found
 
 
 def of_result(result: dict) -> str:
-    """The table of a `result.json`."""
+    """The whole table of a result.json: one line a remedy."""
     lines = []
-    for title, remedies in panels(result).items():
+    for panel, remedies in panels(result).items():
         for name, by_metric in remedies.items():
-            cells = [_told(by_metric.get(metric)) for metric in DIGITS]
+            cells = [_cell(by_metric.get(metric)) for metric in DIGITS]
             verdict = by_metric.get("nll_change", {}).get("helps", "")
-            lines.append([title, name, *cells, verdict])
-    return markdown(HEAD, lines)
+            lines.append([": ".join(panel), name, *cells, verdict])
+    return markdown(TITLES, lines)
 
 
 def sentence(result: dict, case: str) -> str:
-    """What the diagnosis named in a case."""
+    """The causes that the diagnosis named in a case."""
     named = [
-        f"{each['cause']} ({each['named']} of {result['seeds']} seeds, first in {each['first']})"
-        for each in result["diagnosis"]
-        if each["case"] == case
+        f"{found['cause']} ({found['named']} of {result['seeds']} seeds, first in {found['first']})"
+        for found in result["diagnosis"]
+        if found["case"] == case
     ]
     return f"The diagnosis of {case!r} names: {', '.join(named) or 'nothing'}."
 
 
-def of_causes(result: dict) -> str:
-    """One line a case of an example and what it is judged on."""
-    found: dict[tuple, dict] = {}
-    for row in result["rows"]:
-        key = row["case"], row["judged_on"]
-        found.setdefault(key, {}).setdefault(row["remedy"], {})[row["metric"]] = row
-    first = {}
-    for each in result["diagnosis"]:
-        first.setdefault(each["case"], f"{each['cause']} ({each['first']} of {result['seeds']})")
+def of_toy_problem(result: dict) -> str:
+    """The shorter table of a result.json: one line a case and what it is judged on."""
+    first: dict[str, str] = {}
+    for found in result["diagnosis"]:
+        cause = f"{found['cause']} ({found['first']} of {result['seeds']})"
+        first.setdefault(found["case"], cause)
+
     lines = []
-    for (case, judged_on), remedies in found.items():
-        said = remedies["as it is"]
-        changes = {
-            n: r["nll_change"] for n, r in remedies.items() if "helps" in r.get("nll_change", {})
-        }
-        best = sorted(changes, key=lambda name: changes[name]["value"])
-        helped = [name for name in best if changes[name]["helps"] == "yes"]
+    for (case, evaluated_on), remedies in panels(result).items():
+        numbers = [
+            remedies[BASELINE.title][name] for name in ("mean_confidence", "accuracy", "nll")
+        ]
+        changes = {name: by_metric.get("nll_change", {}) for name, by_metric in remedies.items()}
+        tried = sorted(
+            (name for name, change in changes.items() if "helps" in change),
+            key=lambda name: changes[name]["value"],
+        )
+        by_verdict = {v: [n for n in tried if changes[n]["helps"] == v] for v in (YES, NO)}
+        best = [f"{name} ({remedies[name]['nll']['value']:.2f})" for name in by_verdict[YES][:3]]
         lines.append(
             [
-                f"{case}: {judged_on}",
-                *(
-                    f"{said[metric]['value']:.2f}"
-                    for metric in ("mean_confidence", "accuracy", "nll")
-                ),
+                f"{case}: {evaluated_on}",
+                *(f"{row['value']:.2f}" for row in numbers),
                 first.get(case, "nothing"),
-                "; ".join(f"{n} ({remedies[n]['nll']['value']:.2f})" for n in helped[:3])
-                or "nothing",
-                "; ".join(name for name in best if changes[name]["helps"] == "no") or "",
+                "; ".join(best) or "nothing",
+                "; ".join(by_verdict[NO]),
             ]
         )
-    titles = [
-        "case",
-        "it says",
-        "it is right",
-        "NLL",
-        "named first",
-        "what helps (NLL)",
-        "what does not",
-    ]
-    return markdown(titles, lines)
+    return markdown(SHORT_TITLES, lines)

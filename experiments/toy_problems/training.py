@@ -1,8 +1,9 @@
 """How a method is trained on a few columns of numbers: every seed at once, in one scan.
 
-A network of a few thousand weights takes a step in less time than Python needs to ask for it, so
-this is not research/train.py: there are no checkpoints. Compiling takes longer than training, so
-the learning rate and L2 are arrays, and trainings that differ in nothing else share a program.
+A network of a few thousand weights takes a step in less time than Python needs to dispatch it, so
+the resumable loop (`research/training/loop.py`) is not used, and there are no checkpoints.
+Compiling takes longer than training, so the learning rate and L2 are arrays, and trainings that
+differ in nothing else share a program.
 """
 
 from functools import lru_cache, partial
@@ -17,12 +18,12 @@ from research.data.dataset import Dataset, Split
 from research.data.epochs import method_step, scan_epochs, shuffled_batches
 from research.method import Batch, Method, Model, predict
 from research.models import chain
-from research.training import recipe
+from research.training import recipe as recipes
 from research.training.optimizer import learning_rate_schedule
 from research.training.recipe import Given, Recipe
 
 CLASSES = ("0", "1")
-Sets = dict[str, Batch]  # "train", "valid" and what is judged: [N, D] float32 and [N] int32
+Sets = dict[str, Batch]  # "train", "valid" and the test sets: [N, D] float32 and [N] int32
 
 
 class Network(NamedTuple):
@@ -33,7 +34,7 @@ class Network(NamedTuple):
 
 
 class Training(NamedTuple):
-    """How `point` is trained, by Adam at a constant rate; a recipe may tell otherwise."""
+    """How `point` is trained, by Adam at a constant rate; a recipe may change that."""
 
     epochs: int
     learning_rate: float = 1e-3
@@ -51,7 +52,7 @@ class Fitted(NamedTuple):
 
 
 def as_model(network: Network) -> Model:
-    """The network as methods know it; it takes as many columns as it is given."""
+    """The network as a `Model`, for any number of columns."""
     layers = []
     for number, units in enumerate(network.units, start=1):
         layers += [chain.Dense(f"hidden{number}", units, "relu"), chain.Dropout(network.dropout)]
@@ -63,26 +64,26 @@ def _optimizer(schedule: optax.Schedule, l2: jax.Array) -> optax.GradientTransfo
     def kernels(params):
         return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
 
-    # Before Adam, not decoupled: the penalty that is a part of the loss.
+    # The decay comes before Adam and is not decoupled: the penalty is a part of the loss.
     return optax.chain(optax.add_decayed_weights(l2, mask=kernels), optax.adam(schedule))
 
 
-def _method(told: Recipe, network: Network, training: Training, num_train: int) -> Method:
-    plan = recipe.training(told)
+def _method(recipe: Recipe, network: Network, training: Training, num_train: int) -> Method:
+    plan = recipes.training(recipe)
     steps_per_epoch = num_train // training.batch_size
     num_steps = round(training.epochs * plan.epochs) * steps_per_epoch
     rate = training.learning_rate * plan.learning_rate
     schedule = learning_rate_schedule(plan.schedule or "constant", rate, num_steps)
     tx = _optimizer(schedule, training.l2)
     model = as_model(network)
-    return recipe.build(told, Given(model, tx, schedule, num_train, num_steps, steps_per_epoch))
+    return recipes.build(recipe, Given(model, tx, schedule, num_train, num_steps, steps_per_epoch))
 
 
-def _run(told, network, training, key, train, valid, start):
+def _run(recipe, network, training, key, train, valid, start):
     """(state, history) of one seed."""
     init_key, order_key, steps_key, valid_key = jax.random.split(key, 4)
     num_train = len(train.labels)
-    method = _method(told, network, training, num_train)
+    method = _method(recipe, network, training, num_train)
 
     def plan(number):
         keys = jax.random.split(jax.random.fold_in(order_key, number), method.members)
@@ -95,22 +96,22 @@ def _run(told, network, training, key, train, valid, start):
         return {"valid_nll": -jnp.mean(picked)}
 
     state = method.init(init_key, train.images[:1], start)
-    epochs = round(training.epochs * recipe.training(told).epochs)
+    epochs = round(training.epochs * recipes.training(recipe).epochs)
     scanned = scan_epochs(method_step(method, train), state, plan, epochs, evaluate, "valid_nll")
     return {"last": scanned.last, "best": scanned.best}, scanned.history
 
 
 @lru_cache
-def _trainer(told: Recipe, network: Network, epochs: int, batch_size: int):
+def _trainer(recipe: Recipe, network: Network, epochs: int, batch_size: int):
     def one(key, rate, l2, train, valid, start):
         training = Training(epochs, rate, l2, batch_size)
-        return _run(told, network, training, key, train, valid, start)
+        return _run(recipe, network, training, key, train, valid, start)
 
     return jax.jit(jax.vmap(one, in_axes=(0, None, None, 0, 0, 0)))
 
 
 def _finish(method: Method, key: jax.Array, state: Any, train: Batch, valid: Batch) -> Any:
-    """`finish` of one seed."""
+    """Calls `finish` of the method for one seed."""
     train, valid = (
         Split(*map(np.asarray, rows), np.arange(len(rows.labels)).astype(str))
         for rows in (train, valid)
@@ -118,29 +119,31 @@ def _finish(method: Method, key: jax.Array, state: Any, train: Batch, valid: Bat
     return method.finish(key, state, Dataset("", CLASSES, train, valid, valid))
 
 
-def fit(told: Recipe, network: Network, training: Training, sets: Sets, keys: jax.Array) -> Fitted:
-    """Trains a method, and first what it starts from.
+def fit(
+    recipe: Recipe, network: Network, training: Training, sets: Sets, keys: jax.Array
+) -> Fitted:
+    """Trains a method, after the network that it starts from.
 
     Args:
-        told: the method.
-        network: what it is a distribution over.
-        training: of `point`.
-        sets: leaves [R, N, ...].
+        recipe: the method.
+        network: what the method is a distribution over.
+        training: how `point` is trained.
+        sets: rows by name, with leaves [R, N, ...].
         keys: [R], one for each seed; they decide everything random.
 
     Raises:
-        UserError: an option's value is refused by the method.
+        UserError: the method does not allow the value of an option.
     """
     train, valid = sets["train"], sets["valid"]
-    method = _method(told, network, training, train.labels.shape[1])
-    if (wrap := recipe.wrapper_of_state(told)) is not None:
-        inner = fit(told.inner, network, training, sets, keys)
+    method = _method(recipe, network, training, train.labels.shape[1])
+    if (wrap := recipes.wrapper_of_state(recipe)) is not None:
+        inner = fit(recipe.inner, network, training, sets, keys)
         states, history = jax.vmap(wrap)(inner.states), inner.history
     else:
-        first, start = recipe.starting_point(told), None
+        first, start = recipes.starting_point(recipe), None
         if first is not None:
             start = fit(first, network, training, sets, keys).states.params
-        run = _trainer(told, network, training.epochs, training.batch_size)
+        run = _trainer(recipe, network, training.epochs, training.batch_size)
         rate, l2 = jnp.float32(training.learning_rate), jnp.float32(training.l2)
         kept, history = run(keys, rate, l2, train, valid, start)
         states = kept[training.keep]
@@ -157,8 +160,8 @@ def predictives(fitted: Fitted, keys: jax.Array, rows: jax.Array) -> np.ndarray:
 
     Args:
         fitted: the method.
-        keys: [R], they decide the draws.
-        rows: [R, N, D].
+        keys: [R], one for each seed; they decide the draws.
+        rows: columns [R, N, D].
 
     Returns:
         log_probs [R, S, N, 2].
