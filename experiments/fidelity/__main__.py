@@ -4,14 +4,15 @@
     launch/run.sh experiments.fidelity --preset full --seeds 3 --out runs/fidelity
 
 Two moons, a 2-16-16-2 network, the prior N(0, 1) on every weight; NUTS gives the exact predictive
-over the plane (`fidelity_reference.py`). Every method is trained on the same points with the same
+over the plane (`reference.py`). Every method is trained on the same points with the same
 prior, and its predictive p is compared with the exact q as Izmailov et al. 2021 do:
 
     total variation = mean over the plane of 1/2 sum_k |p_k - q_k|
     agreement       = share of the plane where argmax p = argmax q
 
-A second, independent NUTS run is the floor. Expected: ensembles and SG-MCMC nearer than mean-field,
-`point` farthest; where it is not so, that is said. Writes `result.json` and `fidelity.png`.
+A second, independent NUTS run is the floor. Expected: ensembles and SG-MCMC are nearer than
+mean-field, and `point` is farthest; where the order differs, a sentence reports it. Writes
+`result.json` and `fidelity.png`.
 """
 
 import time
@@ -33,7 +34,7 @@ from research.data.dataset import Dataset, Split
 from research.method import Batch
 from research.runtime.errors import UserError
 from research.runtime.files import write_json, write_whole
-from research.training import recipe
+from research.training import recipe as recipes
 
 NUM_TRAIN, NOISE, PRECISION = 100, 0.25, 1.0
 EXTENT, SIDE = 3.0, 40  # the plane is [-3, 3] x [-3, 3], 40 x 40 points
@@ -75,14 +76,14 @@ PRESETS = {
 
 
 def two_moons(seed: int) -> Split:
-    """Two half circles with noise, their middle at the origin: images [N, 2], labels [N]."""
+    """Two half circles with noise around the origin: images [N, 2], labels [N]."""
     points, labels = make_moons(NUM_TRAIN, noise=NOISE, random_state=seed)
     points = (points - [0.5, 0.25]).astype(np.float32)
     return Split(points, labels.astype(np.int32), np.arange(NUM_TRAIN).astype(str))
 
 
 def plane() -> np.ndarray:
-    """[SIDE * SIDE, 2], row by row from below."""
+    """The points of the plane, [SIDE * SIDE, 2], row by row from below."""
     axis = np.linspace(-EXTENT, EXTENT, SIDE, dtype=np.float32)
     return np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
 
@@ -98,12 +99,12 @@ def agreement(p: np.ndarray, q: np.ndarray) -> float:
 
 
 def row(name: str, probs: np.ndarray, exact: np.ndarray, seconds: float) -> dict:
-    """A line of the table.
+    """A row of result.json.
 
     Args:
         name: of the method.
-        probs: [seeds, G, K].
-        exact: [G, K].
+        probs: its predictive at each seed, [seeds, G, K].
+        exact: the reference, [G, K].
         seconds: of one training.
     """
     result = {"method": name, "seconds": seconds}
@@ -116,24 +117,24 @@ def row(name: str, probs: np.ndarray, exact: np.ndarray, seconds: float) -> dict
 
 
 def _group(name: str) -> str:
-    (told,) = recipe.parse(name)
-    if recipe.base(told).name in SAMPLING or told.name == "ensemble":
+    (recipe,) = recipes.parse(name)
+    if recipes.base(recipe).name in SAMPLING or recipe.name == "ensemble":
         return "near"
-    return "mean-field" if told.name in MEAN_FIELD else ""
+    return "mean-field" if recipe.name in MEAN_FIELD else ""
 
 
 def surprises(rows: list[dict]) -> list[str]:
     """Where the order of the methods is not the expected one.
 
     Args:
-        rows: of methods, without NUTS itself.
+        rows: of result.json, without that of NUTS itself.
 
     Returns:
-        One sentence each.
+        One sentence for each pair of methods in another order.
     """
-    distance = {each["method"]: each["total_variation"] for each in rows}
+    distance = {row["method"]: row["total_variation"] for row in rows}
     farthest = distance.get("point", np.inf)
-    told = [
+    sentences = [
         f"{name} ({value:.3f}) is no nearer than point ({farthest:.3f})"
         for name, value in distance.items()
         if name != "point" and value >= farthest
@@ -143,8 +144,9 @@ def surprises(rows: list[dict]) -> list[str]:
     for name, value in distance.items():
         nearer = [f"{far} ({distance[far]:.3f})" for far in mean_field if distance[far] <= value]
         if groups[name] == "near" and nearer:
-            told.append(f"{name} ({value:.3f}) is no nearer than mean-field {', '.join(nearer)}")
-    return told
+            others = f"mean-field {', '.join(nearer)}"
+            sentences.append(f"{name} ({value:.3f}) is no nearer than {others}")
+    return sentences
 
 
 def _reference(length: Chains, data: Split, seed: int) -> tuple[Reference, float]:
@@ -163,8 +165,8 @@ def _reference(length: Chains, data: Split, seed: int) -> tuple[Reference, float
 def main(config: Config) -> None:
     """Samples the exact posterior, trains every method, compares and writes."""
     if config.seeds < 1:
-        raise UserError(f"--seeds {config.seeds}: give a whole number, 1 or more")
-    recipes = recipe.parse(config.methods or DEFAULT)
+        raise UserError("seeds", "give a whole number, 1 or more", value=config.seeds)
+    methods = recipes.parse(config.methods or DEFAULT)
     chains, length = PRESETS[config.preset]
     data, other = two_moons(0), two_moons(1)
     dataset = Dataset("two moons", ("0", "1"), data, other, other)
@@ -174,17 +176,16 @@ def main(config: Config) -> None:
     second, seconds = _reference(chains, data, 1)
     floor = row(NUTS, second.probs[None], exact.probs, seconds)
     rows, planes = [], {"NUTS": (exact.probs, "the reference")}
-    for told in recipes:
-        sampled = recipe.with_options(told, num_samples=length.num_samples)
-        fitted = fit(sampled, network_of(told), dataset, PRECISION, length.epochs, keys)
+    for method in methods:
+        sampled = recipes.with_options(method, num_samples=length.num_samples)
+        fitted = fit(sampled, network_of(method), dataset, PRECISION, length.epochs, keys)
         probs = predictives(fitted, plane(), keys)
         if not np.all(np.isfinite(probs)):
-            raise UserError(
-                f"--methods {told}: its predictions are not finite; give it a smaller learning_rate"
-            )
-        rows.append(row(str(told), probs, exact.probs, fitted.seconds))
-        planes[str(told)] = probs[0], f"TV {rows[-1]['total_variation']:.3f}"
-        print(f"{told}: total variation {rows[-1]['total_variation']:.4f}", flush=True)
+            problem = "its predictions are not finite"
+            raise UserError("methods", problem, "give it a smaller learning_rate", value=method)
+        rows.append(row(str(method), probs, exact.probs, fitted.seconds))
+        planes[str(method)] = probs[0], f"TV {rows[-1]['total_variation']:.3f}"
+        print(f"{method}: total variation {rows[-1]['total_variation']:.4f}", flush=True)
 
     result = {
         "preset": config.preset,
@@ -198,8 +199,8 @@ def main(config: Config) -> None:
     write_json(config.out / "result.json", result)
     write_whole(config.out / "fidelity.png", lambda part: draw_planes(part, planes, data, EXTENT))
     print(f"\n{of_rows(result['rows'])}\n")
-    for each in result["surprises"]:
-        print(f"Not as expected: {each}.")
+    for sentence in result["surprises"]:
+        print(f"Not as expected: {sentence}.")
     if not result["surprises"]:
         print("The order is the expected one.")
     if exact.r_hat > R_HAT:

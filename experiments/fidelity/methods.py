@@ -1,8 +1,8 @@
 """How `experiments.fidelity` trains a method on a small net: the whole training in one scan.
 
-A dense net of a few hundred weights takes a step in less time than Python needs to ask for it, so
-this is not research/train.py: no checkpoints, no early stopping. The last state is kept, for a
-validation split has no place in a posterior.
+A dense net of a few hundred weights takes a step in less time than Python needs to dispatch it, so
+the resumable loop (`research/training/loop.py`) is not used: there are no checkpoints and no early
+stopping. The last state is kept, because the posterior is that of the training data alone.
 
 Every method has the prior N(0, 1/precision) on every weight, biases included: by its own options
 where it has a prior of its own, else as the weight decay precision/N of the mean loss.
@@ -21,7 +21,7 @@ from research.data.dataset import Dataset
 from research.data.epochs import method_step, numbered_keys, scan_batches, shuffled_batches
 from research.method import Batch, Method, Model, predict
 from research.models import chain
-from research.training import recipe
+from research.training import recipe as recipes
 from research.training.optimizer import learning_rate_schedule
 from research.training.recipe import Given, Recipe
 
@@ -34,7 +34,7 @@ class Length(NamedTuple):
     """How long to train, and how many networks to draw."""
 
     epochs: int  # of `point`
-    num_samples: int  # where a method is not told otherwise
+    num_samples: int  # where a recipe does not give it
 
 
 class Fitted(NamedTuple):
@@ -53,25 +53,25 @@ def network(dropout: float = 0.0) -> Model:
     return chain.as_model(chain.Chain((*layers, chain.Dense("predictions", 2))))
 
 
-def network_of(told: Recipe) -> Model:
-    """The network of a method; only Monte Carlo dropout has dropout, for it is nothing without."""
-    return network(DROPOUT if recipe.base(told).name == "mc_dropout" else 0.0)
+def network_of(recipe: Recipe) -> Model:
+    """The network of a method; only that of Monte Carlo dropout has dropout."""
+    return network(DROPOUT if recipes.base(recipe).name == "mc_dropout" else 0.0)
 
 
-def _optimizer(told: Recipe, schedule: optax.Schedule, weight_decay: float):
-    # The factors of a BatchEnsemble are not decayed: they have a prior around 1. They are flat, and
-    # so its biases go without.
-    kernels_only = recipe.base(told).name == "batch_ensemble"
+def _optimizer(recipe: Recipe, schedule: optax.Schedule, weight_decay: float):
+    # The factors of a BatchEnsemble are not decayed: they have a prior around 1. They are flat, as
+    # its biases are, and so these are not decayed either.
+    kernels_only = recipes.base(recipe).name == "batch_ensemble"
 
     def decayed(params):
         return jax.tree.map(lambda leaf: leaf.ndim > 1 or not kernels_only, params)
 
-    # Before Adam, not decoupled: the minimum is then that of the loss with its prior.
+    # Decay before Adam, not decoupled: the minimum is then that of the loss with its prior.
     return optax.chain(optax.add_decayed_weights(weight_decay, mask=decayed), optax.adam(schedule))
 
 
 def _run(method: Method, dataset: Dataset, num_steps: int, key: jax.Array, start: Any):
-    """The state after training: a batch of its own for every member, a permutation every epoch."""
+    """The state after training; every member has an order of its own."""
     images, labels = jnp.asarray(dataset.train.images), jnp.asarray(dataset.train.labels)
     init_key, order_key, step_key = jax.random.split(key, 3)
     order_keys = jax.random.split(order_key, method.members)
@@ -91,38 +91,38 @@ def _run(method: Method, dataset: Dataset, num_steps: int, key: jax.Array, start
 
 
 def fit(
-    told: Recipe,
+    recipe: Recipe,
     model: Model,
     dataset: Dataset,
     precision: float,
     epochs: int,
     keys: tuple[jax.Array, ...],
 ) -> Fitted:
-    """Trains a method, and first what it starts from.
+    """Trains a method, after the network that it starts from.
 
     Args:
-        told: the method.
+        recipe: the method.
         model: the network.
-        dataset: small, of arrays; some batches long.
-        precision: of the prior.
-        epochs: of `point`.
-        keys: one for each seed; decides everything random.
+        dataset: arrays of at least one batch.
+        precision: of the prior on every weight.
+        epochs: for which `point` is trained.
+        keys: one for each seed; they decide everything random.
 
     Raises:
-        UserError: an option's value is refused by the method.
+        UserError: the method does not allow the value of an option.
     """
-    first = recipe.starting_point(told)
+    first = recipes.starting_point(recipe)
     starts, seconds = (None,) * len(keys), 0.0
     if first is not None:
         before = fit(first, model, dataset, precision, epochs, keys)
         starts, seconds = tuple(state.params for state in before.states), before.seconds
-    training = recipe.training(told)
+    training = recipes.training(recipe)
     steps_per_epoch = dataset.num_train // BATCH_SIZE
     num_steps = round(epochs * training.epochs * steps_per_epoch)
     schedule = learning_rate_schedule(
         training.schedule or "cosine", LEARNING_RATE * training.learning_rate, num_steps
     )
-    tx = _optimizer(told, schedule, precision / dataset.num_train)
+    tx = _optimizer(recipe, schedule, precision / dataset.num_train)
     given = Given(model, tx, schedule, dataset.num_train, num_steps, steps_per_epoch)
     prior = {
         "prior_precision": precision,
@@ -130,7 +130,7 @@ def fit(
         "prior_sigma": precision**-0.5,
         "prior_relative_to": "none",
     }
-    method = recipe.build(recipe.with_options(told, **prior), given)
+    method = recipes.build(recipes.with_options(recipe, **prior), given)
     run = jax.jit(partial(_run, method, dataset, num_steps)).lower(keys[0], starts[0]).compile()
     begun = time.perf_counter()
     trained = jax.block_until_ready([run(*each) for each in zip(keys, starts, strict=True)])
@@ -141,16 +141,16 @@ def fit(
 
 
 def predictives(fitted: Fitted, points: np.ndarray, keys: tuple[jax.Array, ...]) -> np.ndarray:
-    """The mean probabilities over all draws, float64.
+    """The probabilities averaged over all draws, in float64.
 
     Args:
         fitted: the method.
-        points: [G, ...], where to predict.
-        keys: one for each seed; decides the draws.
+        points: where to predict, [G, ...].
+        keys: one for each seed; they decide the draws.
 
     Returns:
-        [seeds, G, K].
+        Probabilities [seeds, G, K].
     """
     run = jax.jit(lambda key, state: predict(fitted.method, key, state, jnp.asarray(points)))
     log_probs = [run(*each) for each in zip(keys, fitted.states, strict=True)]  # [S, G, K] each
-    return np.stack([np.mean(np.exp(np.asarray(each, np.float64)), axis=0) for each in log_probs])
+    return np.stack([np.mean(np.exp(np.asarray(x, np.float64)), axis=0) for x in log_probs])

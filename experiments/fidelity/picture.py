@@ -22,11 +22,11 @@ def entropy_bits(probs: np.ndarray) -> np.ndarray:
 def draw_planes(
     path: Path, planes: dict[str, tuple[np.ndarray, str]], data: Split, extent: float
 ) -> None:
-    """Draws one panel a method; dark is sure, and the line is where the classes are as likely.
+    """Draws one panel a method: dark is confident, the line is where both classes are as likely.
 
     Args:
         path: of the PNG.
-        planes: by the method's name, probabilities [side * side, 2] and what the title adds.
+        planes: by the method's name, probabilities [side * side, 2] and a note for the title.
         data: the training points.
         extent: the plane is [-extent, extent] squared.
     """

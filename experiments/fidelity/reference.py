@@ -1,9 +1,9 @@
 """The reference of `experiments.fidelity`: the predictive of the exact posterior, by NUTS.
 
 Hoffman & Gelman 2014, The No-U-Turn Sampler: Hamiltonian Monte Carlo that chooses its own path
-length. For a network of a few hundred weights it can be run until its chains agree, so what it says
-is the answer that every other method approximates (Izmailov et al. 2021, What Are Bayesian Neural
-Network Posteriors Really Like?, do the same at scale). The unnormalised log-posterior is
+length. For a network of a few hundred weights it can be run until its chains agree, and its
+predictive is the one that every other method approximates (Izmailov et al. 2021, What Are Bayesian
+Neural Network Posteriors Really Like?, do the same at scale). The unnormalised log-posterior is
 
     log p(w | D) = -(precision / 2) |w|^2 + sum_n log p(y_n | x_n, w).
 
@@ -27,12 +27,12 @@ class Chains(NamedTuple):
     """How long NUTS runs."""
 
     chains: int
-    warmup: int  # steps that adapt step size and mass matrix, thrown away
-    draws: int  # kept, each chain
+    warmup: int  # steps that adapt step size and mass matrix; their draws are discarded
+    draws: int  # kept of each chain
 
 
 class Reference(NamedTuple):
-    """The exact predictive and how far it is to be trusted."""
+    """The exact predictive and the diagnostics of its chains."""
 
     probs: np.ndarray  # [G, K], the mean over all draws
     r_hat: float  # the largest over the grid, of split chains; 1 where all agree
@@ -49,10 +49,10 @@ def nuts(
 
     Args:
         key: decides starts and paths.
-        model: the network, small.
+        model: a small network.
         precision: of the prior, biases included.
-        batch: all of the training data.
-        grid: [G, ...], where to predict.
+        batch: the whole of the training data.
+        grid: where to predict, [G, ...].
         length: of the chains.
     """
 
@@ -79,10 +79,10 @@ def nuts(
 
         return jax.lax.scan(one, state, jax.random.split(draw_key, length.draws))[1]
 
-    # blackjax lets shapes promote.
+    # The code of blackjax promotes ranks.
     with jax.numpy_rank_promotion("allow"):
         probs, divergent = jax.jit(jax.vmap(run))(jax.random.split(key, length.chains))
-        # Split chains, so that one that drifts disagrees with itself (Gelman et al. 2013).
+        # Chains are split, so that one that drifts disagrees with itself (Gelman et al. 2013).
         halves = probs[..., 1].reshape(2 * length.chains, -1, len(grid))  # [2 chains, draws/2, G]
         r_hat = potential_scale_reduction(halves)
         effective = effective_sample_size(halves)

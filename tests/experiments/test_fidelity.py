@@ -55,22 +55,22 @@ def test_a_row_has_the_mean_over_the_seeds_and_the_spread():
 
 
 def test_surprises_follow_from_the_rows():
-    def told(**distances):
+    def surprises(**distances):
         names = {"point": "point", "ens": "ensemble(point)", "mf": "ivon", "mc": "sgmcmc(cycles=0)"}
         return fidelity.surprises(
             [{"method": names[name], "total_variation": tv} for name, tv in distances.items()]
         )
 
-    assert told(point=0.3, ens=0.1, mf=0.2, mc=0.05) == []
-    assert told(point=0.1, mf=0.2) == ["ivon (0.200) is no nearer than point (0.100)"]
-    assert told(point=0.3, ens=0.25, mf=0.2, mc=0.1) == [
+    assert surprises(point=0.3, ens=0.1, mf=0.2, mc=0.05) == []
+    assert surprises(point=0.1, mf=0.2) == ["ivon (0.200) is no nearer than point (0.100)"]
+    assert surprises(point=0.3, ens=0.25, mf=0.2, mc=0.1) == [
         "ensemble(point) (0.250) is no nearer than mean-field ivon (0.200)"
     ]
-    assert len(told(point=0.1, ens=0.2, mf=0.15, mc=0.3)) == 5
+    assert len(surprises(point=0.1, ens=0.2, mf=0.15, mc=0.3)) == 5
 
 
 def test_nuts_gives_the_predictive_of_quadrature():
-    """A logistic regression of two weights, seen through their difference d ~ N(0, 2)."""
+    """A logistic regression of two weights depends on their difference alone, d ~ N(0, 2)."""
     generator = np.random.default_rng(0)
     x = generator.normal(size=15)
     y = (generator.uniform(size=15) < expit(2 * x)).astype(np.int32)
@@ -112,17 +112,17 @@ def test_the_command_writes_rows_and_a_picture(small, monkeypatch, capsys, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["--seeds", "0"], "--seeds 0: give a whole number, 1 or more"),
         (["--methods", "nuts"], "there is no method nuts"),
     ],
 )
-def test_bad_input_is_one_line(small, monkeypatch, capsys, tmp_path, arguments, told):
+def test_bad_input_is_one_line(small, monkeypatch, capsys, tmp_path, arguments, message):
     with pytest.raises(SystemExit) as stopped:
         run(monkeypatch, *arguments, "--out", tmp_path / "out")
     assert stopped.value.code == 2
     error = capsys.readouterr().err
-    assert told in error
+    assert message in error
     assert error.count("\n") == 1
     assert not (tmp_path / "out").exists()
