@@ -33,7 +33,7 @@ def keep_recommended(config: Config, directory: Path, subject: Subject, result: 
     """Keeps what the report recommends, ready for `experiments.predict`."""
     name = recommended(result)
     method = result["methods"][name]
-    refusal = method["decisions"] and method["decisions"]["refusal"]["refusal"]
+    abstention = method["decisions"] and method["decisions"]["abstention"]["chosen"]
     is_calibrator = name not in subject.cures
     cure = subject.cures["point" if is_calibrator else name]
     fitted_to = None
@@ -49,7 +49,7 @@ def keep_recommended(config: Config, directory: Path, subject: Subject, result: 
         image_size=result["data"]["image_size"],
         bfloat16=config.bfloat16,
         seed=config.seed,
-        refusal=refusal and {name: refusal[name] for name in ("threshold", "bound")},
+        refusal=abstention and {name: abstention[name] for name in ("threshold", "bound")},
         calibration=fitted_to,
     )
 

@@ -24,7 +24,7 @@ def decide(
         max_error: the error rate allowed among the answers that are given.
 
     Returns:
-        `refusal` (see `summarise_choice`) and `sets` by kind (see `summarise_conformal`); None
+        `abstention` (see `summarise_choice`) and `sets` by kind (see `summarise_conformal`); None
         where there are no validation images.
     """
     if "valid" not in log_probs:
@@ -37,4 +37,4 @@ def decide(
         fit = fit_conformal(log_probs["valid"], splits["valid"].labels, MISS, kind)
         held = conformal_sets(fit, log_probs["test"])
         sets[kind] = summarise_conformal(fit, held, splits["test"].labels)
-    return {"refusal": summarise_choice(choice, test.doubt, ~test.correct), "sets": sets}
+    return {"abstention": summarise_choice(choice, test.doubt, ~test.correct), "sets": sets}

@@ -29,12 +29,12 @@ from research.runtime.errors import UserError
 SHARES = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
-class Refusal(NamedTuple):
-    """A threshold on doubt, and what holds of the answers below it."""
+class Abstention(NamedTuple):
+    """A threshold on the uncertainty, and what holds of the answers below it."""
 
-    threshold: float  # accept where doubt is below; 1 accepts all, 0 none
+    threshold: float  # answers of less uncertainty are accepted; 1 accepts all, 0 none
     certainty: float
-    share_refused: float  # of the calibration examples
+    share_abstained: float  # of the calibration examples
     accepted: int  # m of them
     errors: int  # k among the accepted
     bound: float  # on the error rate of accepted answers; 1 where it says nothing
@@ -44,8 +44,8 @@ class Choice(NamedTuple):
     """The answer to a wish."""
 
     max_error: float
-    refusal: Refusal | None  # the least that must be refused; None: no share on the list will do
-    curve: tuple[Refusal, ...]  # every share on the list; all their bounds hold at once
+    chosen: Abstention | None  # the least share that will do; None: none on the list does
+    curve: tuple[Abstention, ...]  # every share on the list; all their bounds hold at once
 
 
 def upper_bound(errors: int, trials: int, certainty: float) -> float:
@@ -67,16 +67,16 @@ def clopper_pearson(errors: int, trials: int) -> dict[str, Any]:
 def _check(**shares: float) -> None:
     for name, value in shares.items():
         if not 0 < value < 1:
-            raise UserError(f"refusal: {name}={value} is not between 0 and 1; take such as 0.05")
+            raise UserError(name, "not between 0 and 1", "take such as 0.05", value=value)
 
 
-def refuse_share(
-    doubt: np.ndarray, wrong: np.ndarray, share: float, certainty: float = 0.95
-) -> Refusal:
+def abstain_share(
+    uncertainty: np.ndarray, wrong: np.ndarray, share: float, certainty: float = 0.95
+) -> Abstention:
     """What can be certified when a share, named beforehand, is refused.
 
     Args:
-        doubt: [N] of the calibration split, any score that rises with doubt and is in [0, 1).
+        uncertainty: [N] of the calibration split, any score that rises with doubt and is in [0, 1).
         wrong: [N] bool.
         share: of the calibration examples, refused at least; at 0 everything is accepted, at more
             than 0 those tied with the last one refused are refused too.
@@ -86,21 +86,22 @@ def refuse_share(
         UserError: there are no examples, or a share is out of range.
     """
     _check(certainty=certainty)
-    if not len(doubt):
-        raise UserError("refusal: there are no examples to calibrate on; give a validation split")
+    if not len(uncertainty):
+        raise UserError(None, "there are no examples to calibrate on", "give a validation split")
     if not 0 <= share < 1:
-        raise UserError(f"refusal: share={share} is not in 0..1; take such as 0.1")
-    refused = int(np.ceil(np.round(share * len(doubt), 9)))  # 0.1 * 30 is 3, not 3.0000000000000004
-    threshold = float(np.sort(doubt)[-refused]) if refused else 1.0
-    below = np.asarray(doubt) < threshold
+        raise UserError("share", "not in 0..1", "take such as 0.1", value=share)
+    # Rounded, because 0.1 * 30 is 3.0000000000000004.
+    abstained = int(np.ceil(np.round(share * len(uncertainty), 9)))
+    threshold = float(np.sort(uncertainty)[-abstained]) if abstained else 1.0
+    below = np.asarray(uncertainty) < threshold
     accepted, errors = int(below.sum()), int(np.sum(np.asarray(wrong)[below]))
     bound = upper_bound(errors, accepted, certainty)
-    share_refused = (len(doubt) - accepted) / len(doubt)
-    return Refusal(threshold, certainty, share_refused, accepted, errors, bound)
+    share_abstained = (len(uncertainty) - accepted) / len(uncertainty)
+    return Abstention(threshold, certainty, share_abstained, accepted, errors, bound)
 
 
 def choose_threshold(
-    doubt: np.ndarray,
+    uncertainty: np.ndarray,
     wrong: np.ndarray,
     max_error: float,
     certainty: float = 0.95,
@@ -109,7 +110,7 @@ def choose_threshold(
     """The least share to refuse so that the rest are wrong at most `max_error`.
 
     Args:
-        doubt: [N] of the calibration split, as `Scores.doubt`.
+        uncertainty: [N] of the calibration split, as `Scores.doubt`.
         wrong: [N] bool.
         max_error: e, the error rate allowed among accepted answers.
         certainty: that it holds, whichever share is chosen.
@@ -121,57 +122,58 @@ def choose_threshold(
     _check(max_error=max_error, certainty=certainty)
     corrected = 1 - (1 - certainty) / len(shares)
     curve = tuple(
-        refuse_share(doubt, wrong, share, corrected)._replace(certainty=certainty)
+        abstain_share(uncertainty, wrong, share, corrected)._replace(certainty=certainty)
         for share in sorted(shares)
     )
     good = (each for each in curve if each.bound <= max_error)
     return Choice(max_error, next(good, None), curve)
 
 
-def accept(refusal: Refusal, doubt: np.ndarray) -> np.ndarray:
+def accept(abstention: Abstention, uncertainty: np.ndarray) -> np.ndarray:
     """Which answers are accepted: [N] bool."""
-    return np.asarray(doubt) < refusal.threshold
+    return np.asarray(uncertainty) < abstention.threshold
 
 
-def summarise_refusal(refusal: Refusal, doubt: np.ndarray, wrong: np.ndarray) -> dict[str, Any]:
+def summarise_abstention(
+    abstention: Abstention, uncertainty: np.ndarray, wrong: np.ndarray
+) -> dict[str, Any]:
     """What a threshold does on the test split, ready for JSON.
 
     Args:
-        refusal: fitted to the calibration split.
-        doubt: [N] of the test split.
+        abstention: fitted to the calibration split.
+        uncertainty: [N] of the test split.
         wrong: [N] bool.
 
     Returns:
-        The refusal; `coverage`, the share accepted, and `error`, the share wrong among those, each
-        with its exact 95 % interval (None where nothing is accepted); `guarantee`, a sentence, None
-        where nothing is certified.
+        The fields of `Abstention`; `coverage`, the share accepted, and `error`, the share wrong
+        among those, each with its exact 95 % interval (None where nothing is accepted);
+        `guarantee`, a sentence, None where nothing is certified.
     """
-    taken = accept(refusal, doubt)
+    taken = accept(abstention, uncertainty)
     errors, accepted = int(np.sum(np.asarray(wrong)[taken])), int(taken.sum())
     guarantee = (
-        f"With {100 * refusal.certainty:.6g} % certainty, of the answers whose doubt is below "
-        f"{refusal.threshold:.3g} at most {100 * refusal.bound:.3g} % are wrong, on independent "
-        "images of the same kind as those it was calibrated on."
+        f"With {100 * abstention.certainty:.6g} % certainty, of the answers whose doubt is below "
+        f"{abstention.threshold:.3g} at most {100 * abstention.bound:.3g} % are wrong, on "
+        "independent images of the same kind as those it was calibrated on."
     )
     return {
-        **refusal._asdict(),
+        **abstention._asdict(),
         "coverage": clopper_pearson(accepted, len(taken)),
         "error": clopper_pearson(errors, accepted),
-        "guarantee": guarantee if refusal.bound < 1 else None,
+        "guarantee": guarantee if abstention.bound < 1 else None,
     }
 
 
-def summarise_choice(choice: Choice, doubt: np.ndarray, wrong: np.ndarray) -> dict[str, Any]:
+def summarise_choice(choice: Choice, uncertainty: np.ndarray, wrong: np.ndarray) -> dict[str, Any]:
     """The answer to a wish and how it fares on the test split, ready for JSON.
 
     Returns:
-        `max_error`; `possible`; `refusal`, as from `summarise_refusal` (None where impossible);
-        `curve`, the `share_refused` and the `bound` of every share on the list.
+        `max_error`; `possible`; `chosen`, as from `summarise_abstention` (None where impossible);
+        `curve`, the `share_abstained` and the `bound` of every share on the list.
     """
-    refusal = choice.refusal
     return {
         "max_error": choice.max_error,
-        "possible": refusal is not None,
-        "refusal": refusal and summarise_refusal(refusal, doubt, wrong),
-        "curve": [{"share_refused": r.share_refused, "bound": r.bound} for r in choice.curve],
+        "possible": choice.chosen is not None,
+        "chosen": choice.chosen and summarise_abstention(choice.chosen, uncertainty, wrong),
+        "curve": [{"share_abstained": r.share_abstained, "bound": r.bound} for r in choice.curve],
     }

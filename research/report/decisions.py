@@ -12,7 +12,7 @@ def _interval(estimate: dict) -> tuple[str, str]:
 
 
 def _column(decisions: dict) -> list[tuple[str, str]]:
-    abstention = decisions["refusal"]["refusal"]
+    abstention = decisions["abstention"]["chosen"]
     if abstention is None:
         cells = [("not possible", ""), (format.NONE, ""), (format.NONE, "")]
     else:

@@ -1,13 +1,21 @@
 """What the numbers say, in sentences for a person who has never heard of ECE.
 
 A finding is a dict with `title`, `text` and `tone` ("good", "warn", "bad", "info"). It claims a
-difference only where the intervals bear it, and says so where they do not. Everything is a pure
-function of `result`.
+difference only where the intervals bear it, and says so where they do not. What the page already
+says of a cause that is present is no finding besides. Everything is a pure function of `result`.
 """
 
 from research.metrics import format
-from research.report.cures import what_cures_did
-from research.report.reading import as_is, finding, is_below, may_have_seen_test_images, said, value
+from research.report.comparison import compared_methods
+from research.report.reading import (
+    baseline,
+    finding,
+    is_below,
+    is_present,
+    may_know_test_images,
+    value,
+    with_interval,
+)
 
 SURE_WHEN_WRONG = 0.8  # mistakes at this mean confidence give a person no warning
 FEW_IMAGES = 500
@@ -18,9 +26,11 @@ SATURATED_SHARE = 0.05  # of answers above 0.999999, or of one identical value
 
 def headline(result: dict) -> str:
     """The claim and the delivery in one sentence."""
-    test = as_is(result)
+    test = baseline(result)
     claimed = format.metric_value("mean_confidence", value(test, "mean_confidence"))
-    return f"It says {claimed} on average; it is right {said(test, 'accuracy')} of the time."
+    return (
+        f"It says {claimed} on average; it is right {with_interval(test, 'accuracy')} of the time."
+    )
 
 
 def verdict(test: dict) -> str:
@@ -45,7 +55,7 @@ def wrong_above_99(test: dict) -> int:
 
 
 def _claim(result: dict) -> list[dict]:
-    test = as_is(result)
+    test = baseline(result)
     expected = test["n"] * (1 - value(test, "mean_confidence"))
     allowed = (
         format.plural(round(expected), "mistake") if expected >= 1 else "less than one mistake"
@@ -71,7 +81,7 @@ def _claim(result: dict) -> list[dict]:
     return [
         finding(
             "Not over-confident on images like these, but sure when it is wrong",
-            f"{agree}But its {mistakes} {carry} {said(test, 'confidence_on_errors')} "
+            f"{agree}But its {mistakes} {carry} {with_interval(test, 'confidence_on_errors')} "
             f"confidence{average}: a high number is no warning against a mistake.",
             "warn",
         )
@@ -90,15 +100,19 @@ def _gap(result: dict) -> list[dict]:
                 "info",
             )
         ]
+    unknown = [_may_be_too_good(result)] if may_know_test_images(result) else []
+    if is_present(result, "overfitting"):  # its text tells the gap
+        return unknown
     names = {"train": "training", "valid": "validation", "test": "test"}
     shown = [name for name in names if name in splits]
     text = (
         "Right on "
         + ", ".join(
-            f"{said(splits[name], 'accuracy')} of the {names[name]} images" for name in shown
+            f"{with_interval(splits[name], 'accuracy')} of the {names[name]} images"
+            for name in shown
         )
         + ". NLL, the price of what it says (lower is better): "
-        + ", ".join(f"{said(splits[name], 'nll')} ({names[name]})" for name in shown)
+        + ", ".join(f"{with_interval(splits[name], 'nll')} ({names[name]})" for name in shown)
         + "."
     )
     train, test = splits["train"], splits["test"]
@@ -111,16 +125,17 @@ def _gap(result: dict) -> list[dict]:
     else:
         tells = f"No gap between training and new images that {format.count(test['n'])} images show"
         gap = finding(tells, text, "good")
-    if not may_have_seen_test_images(result):
-        return [gap]
-    unknown = finding(
+    return [gap, *unknown]
+
+
+def _may_be_too_good(result: dict) -> dict:
+    return finding(
         "The test number may be too good",
         "Candor split these images at random and cannot know which of them "
         f"{result['model']['source']} was trained on. If it has seen the test images, it does "
         "worse on new ones than this page says.",
         "warn",
     )
-    return [gap, unknown]
 
 
 def _training(result: dict) -> list[dict]:
@@ -153,7 +168,7 @@ def _training(result: dict) -> list[dict]:
 
 
 def _saturation(result: dict) -> list[dict]:
-    test, is_rounded = as_is(result), result["model"]["saturated_output"]
+    test, is_rounded = baseline(result), result["model"]["saturated_output"]
     extreme, identical = value(test, "share_above_0.999999"), value(test, "share_identical")
     is_stuck = max(extreme, identical) >= SATURATED_SHARE
     is_ruled_out = value(test, "nll") is None
@@ -177,7 +192,7 @@ def _saturation(result: dict) -> list[dict]:
 
 
 def _calibration(result: dict) -> list[dict]:
-    test = as_is(result)
+    test = baseline(result)
     ece, chance = test["metrics"]["ece"], test["metrics"]["perfectly_calibrated_ece"]
     text = (
         "ECE, how far confidence and accuracy lie apart on average, is "
@@ -190,23 +205,26 @@ def _calibration(result: dict) -> list[dict]:
 
 
 def _mistakes(result: dict) -> list[dict]:
-    test = as_is(result)
+    test = baseline(result)
     if not test["errors"]:
         return []
     coverage = "accuracy_at_coverage_0.9"
-    refusing = (
+    abstaining = (
         "If it refused to answer the 10 % it is least sure of, it would be right "
-        f"{said(test, coverage)} of the time on the rest, instead of {said(test, 'accuracy')}."
+        f"{with_interval(test, coverage)} of the time on the rest, instead of "
+        f"{with_interval(test, 'accuracy')}."
     )
     sure = wrong_above_99(test)
     title = f"{format.plural(test['errors'], 'mistake')} in {format.count(test['n'])} images"
     how_sure = f"{format.count(sure) if sure else 'None'} of them with at least 99 % confidence. "
-    return [finding(title, how_sure + refusing, "warn" if sure else "info")]
+    return [finding(title, how_sure + abstaining, "warn" if sure else "info")]
 
 
 def _too_few(result: dict) -> list[dict]:
-    test = as_is(result)
+    test = baseline(result)
     if test["n"] >= FEW_IMAGES and test["errors"] >= FEW_MISTAKES:
+        return []
+    if is_present(result, "too_few_images"):
         return []
     return [
         finding(
@@ -240,7 +258,7 @@ def findings(result: dict) -> list[dict]:
         _training,
         _saturation,
         _calibration,
-        what_cures_did,
+        compared_methods,
         _mistakes,
         _too_few,
         _data,

@@ -5,11 +5,12 @@ import shlex
 from research.metrics import format
 from research.report.findings import FEW_IMAGES, FEW_MISTAKES
 from research.report.reading import (
-    as_is,
+    baseline,
     best_method,
     is_below,
-    may_have_seen_test_images,
+    may_know_test_images,
     recommended,
+    with_interval,
 )
 from research.report.why import named
 
@@ -17,11 +18,11 @@ COMMAND = "launch/run.sh experiments.diagnose"
 MISTAKES_WANTED = 100  # the accuracy's interval is then about a fifth of the error rate either way
 
 
-def _mend_the_causes(result: dict) -> list[str]:
+def _advice(result: dict) -> list[str]:
     return [cause["advice"] for cause in named(result) if cause["advice"]]
 
 
-def _use_the_cure(result: dict) -> list[str]:
+def _recommended(result: dict) -> list[str]:
     if (name := recommended(result)) == "point":
         return []
     method = result["methods"][name]
@@ -32,27 +33,24 @@ def _use_the_cure(result: dict) -> list[str]:
             f"Divide the logits by {t} before the softmax: the same answers, said with an honest "
             f"confidence. From probabilities: p = p ** (1 / {t}), then p / p.sum()."
         ]
-    nlls = (each["splits"]["test"]["metrics"]["nll"] for each in (method, _as_it_is(result)))
-    after, before = (format.with_interval("nll", nll) for nll in nlls)
+    after = with_interval(method["splits"]["test"], "nll")
+    before = with_interval(baseline(result), "nll")
     return [
         f"Use what did best on images held out, {method['title']}: NLL {after} instead of "
         f"{before}.{_cost(method)} {method['about']}"
     ]
 
 
-def _as_it_is(result: dict) -> dict:
-    return result["methods"]["point"]
-
-
 def _cost(method: dict) -> str:
     """What a method takes, and that what was trained was kept; empty for given predictions."""
     if method["milliseconds_per_image"] is None:
         return ""
-    took, each = method["training_seconds"], f"{method['milliseconds_per_image']:.3g} ms an image"
-    if took is None:  # of a model that runs as a black box nothing can be kept
-        return f" It takes {each}."
+    seconds = method["training_seconds"]
+    cost = f"{method['milliseconds_per_image']:.3g} ms an image"
+    if seconds is None:  # of a model that runs as a black box nothing can be kept
+        return f" It takes {cost}."
     return (
-        f" It took {format.duration(took)} to train, takes {each}, and is kept for "
+        f" It took {format.duration(seconds)} to train, takes {cost}, and is kept for "
         "experiments.predict."
     )
 
@@ -63,7 +61,7 @@ def _own_images(result: dict) -> list[str]:
             "Ask the same of your own model and images (class folders): "
             f"{COMMAND} --data photos/ --model model.keras"
         ]
-    if not may_have_seen_test_images(result):
+    if not may_know_test_images(result):
         return []
     return [
         "Keep back images that the model has never seen, put them in train/valid/test folders "
@@ -73,7 +71,7 @@ def _own_images(result: dict) -> list[str]:
 
 
 def _more_images(result: dict) -> list[str]:
-    test = as_is(result)
+    test = baseline(result)
     if test["errors"] >= FEW_MISTAKES and test["n"] >= FEW_IMAGES:
         return []
     if not test["errors"]:
@@ -87,27 +85,27 @@ def _more_images(result: dict) -> list[str]:
 
 def _certified(result: dict) -> list[str]:
     method = result["methods"][best_method(result)]
-    refusal = method["decisions"] and method["decisions"]["refusal"]["refusal"]
-    if not refusal or not refusal["share_refused"]:
+    abstention = method["decisions"] and method["decisions"]["abstention"]["chosen"]
+    if not abstention or not abstention["share_abstained"]:
         return []
     return [
-        f"{method['title']}: send the {format.percent(refusal['share_refused'])} it is least sure "
-        f"of to a person. Of the rest at most {format.percent(refusal['bound'])} are wrong, with "
-        "95 % certainty, on images like these."
+        f"{method['title']}: send the {format.percent(abstention['share_abstained'])} it is least "
+        f"sure of to a person. Of the rest at most {format.percent(abstention['bound'])} are "
+        "wrong, with 95 % certainty, on images like these."
     ]
 
 
-def _refuse(result: dict) -> list[str]:
+def _abstain(result: dict) -> list[str]:
     if certified := _certified(result):
         return certified
-    test = as_is(result)
-    refused = {"metrics": {"accuracy": test["metrics"]["accuracy_at_coverage_0.9"]}}
-    if not test["errors"] or not is_below(test, refused, "accuracy"):
+    test = baseline(result)
+    answered = {"metrics": {"accuracy": test["metrics"]["accuracy_at_coverage_0.9"]}}
+    if not test["errors"] or not is_below(test, answered, "accuracy"):
         return []
     return ["Send the 10 % it is least sure of to a person: the rest is then right more often."]
 
 
-def _look(result: dict) -> list[str]:
+def _mistakes(result: dict) -> list[str]:
     if not result["mistakes"]:
         return []
     return [
@@ -128,10 +126,10 @@ def next_steps(result: dict) -> list[str]:
     """What to do next, the most useful first.
 
     Args:
-        result: the contents of result.json; its own "findings" and "next" are not read.
+        result: the contents of result.json; its own `findings` and `next` are not read.
 
     Returns:
         Sentences; a command, where there is one, ends its sentence after a colon.
     """
-    parts = (_mend_the_causes, _use_the_cure, _more_images, _refuse, _look, _logits, _own_images)
+    parts = (_advice, _recommended, _more_images, _abstain, _mistakes, _logits, _own_images)
     return [step for part in parts for step in part(result)]

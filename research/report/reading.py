@@ -5,18 +5,20 @@ import math
 from research.diagnosis.verdict import PRESENT
 from research.metrics import format
 
+UNLIKE_VALIDATION = ("class_imbalance", "covariate_shift")  # then the test images differ in kind
+
 
 def finding(title: str, text: str, tone: str, method: str = "") -> dict:
     """One finding as result.json holds it; `method` names the one that it is about, if any."""
     return {"title": title, "text": text, "tone": tone, "method": method}
 
 
-def as_is(result: dict) -> dict:
+def baseline(result: dict) -> dict:
     """The test split of the model as it is."""
     return result["methods"]["point"]["splits"]["test"]
 
 
-def said(split: dict, metric: str) -> str:
+def with_interval(split: dict, metric: str) -> str:
     """A metric of a split with its interval, as it stands in a sentence."""
     return format.with_interval(metric, split["metrics"][metric])
 
@@ -44,25 +46,27 @@ def raises_nll(split: dict) -> bool:
     return low is not None and low > 0
 
 
-def may_have_seen_test_images(result: dict) -> bool:
-    """Whether a model from elsewhere is judged on images that Candor set aside at random."""
+def is_present(result: dict, cause: str) -> bool:
+    """Whether the diagnosis found a cause."""
+    return any(c["cause"] == cause and c["state"] == PRESENT for c in result["diagnosis"])
+
+
+def may_know_test_images(result: dict) -> bool:
+    """Whether the test images may be among those that a model from elsewhere was trained on."""
     model = result["model"]
     is_untouched = model["imported"] and model["training"] is None
     has_splits = "train" in result["methods"]["point"]["splits"]
     return is_untouched and has_splits and not result["data"]["given_splits"]
 
 
-UNLIKE_VALIDATION = ("class_imbalance", "covariate_shift")  # the test images are of another kind
-
-
 def chosen_by(result: dict) -> str:
     """The split whose NLL decides what is recommended.
 
-    "valid", so that the test split judges a choice that it did not make; "test" where there is no
-    other, or where the validation images are unlike what the classifier is asked now.
+    It is "valid", so that the method is evaluated on a test split that did not choose it; it is
+    "test" where there is no other, or where the validation images are of another kind than those
+    that the classifier gets now.
     """
-    states = {cause["cause"]: cause["state"] for cause in result["diagnosis"]}
-    is_unlike = any(states.get(cause) == PRESENT for cause in UNLIKE_VALIDATION)
+    is_unlike = any(is_present(result, cause) for cause in UNLIKE_VALIDATION)
     has_valid = "valid" in result["methods"]["point"]["splits"]
     return "valid" if has_valid and not is_unlike else "test"
 
@@ -83,7 +87,7 @@ def best_method(result: dict) -> str:
 
 
 def recommended(result: dict) -> str:
-    """`best_method`, where its NLL on the test images is lower by more than chance; else as it is.
+    """`best_method`, where its NLL on the test images is lower by more than chance; else "point".
 
     Args:
         result: the contents of result.json.

@@ -9,7 +9,7 @@ from pathlib import Path
 from research.runtime.errors import UserError
 
 FILE = "result.json"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 def read(run: Path) -> dict:

@@ -2,7 +2,7 @@
 
 from research.diagnosis.verdict import ABSENT, PRESENT, UNKNOWN
 from research.metrics import format
-from research.report.reading import as_is, lowers_nll, value
+from research.report.reading import baseline, lowers_nll, value
 
 NO_FAULT = ("well_calibrated",)  # a finding that is no fault
 HIDES = ("evaluated_on_training_data", "leakage", "shortcut")  # errors that the test does not show
@@ -45,8 +45,8 @@ def effect_text(cause: dict) -> str:
 def _without_fault(result: dict) -> str:
     """What remains when no fault was found: training by likelihood itself."""
     text = "No cause that was looked for explains it"
-    baseline = as_is(result)
-    if value(baseline, "mean_confidence") <= value(baseline, "accuracy"):
+    test = baseline(result)
+    if value(test, "mean_confidence") <= value(test, "accuracy"):
         return f"{text}."
     text += (
         ". Networks that are fitted by likelihood tend to be somewhat surer than they are right "

@@ -1,4 +1,4 @@
-"""Refusal and prediction sets in the report: counted on the test split, chosen on validation."""
+"""Abstention and prediction sets in the report: counted on the test split, chosen on validation."""
 
 import numpy as np
 import pytest
@@ -31,10 +31,10 @@ def decided():
 
 
 def test_the_unsure_fifth_is_refused(decided):
-    refusal = decided["refusal"]["refusal"]
-    assert refusal["share_refused"] == pytest.approx(0.2, abs=0.11)
-    assert refusal["bound"] <= 0.05
-    assert refusal["error"]["value"] <= 0.05
+    abstention = decided["abstention"]["chosen"]
+    assert abstention["share_abstained"] == pytest.approx(0.2, abs=0.11)
+    assert abstention["bound"] <= 0.05
+    assert abstention["error"]["value"] <= 0.05
 
 
 def test_sets_hold_the_answer_as_often_as_promised(decided):
@@ -54,7 +54,7 @@ def test_an_impossible_wish_says_so():
     few = decide(
         {n: p[0] for n, p in parts.items()}, {n: p[1] for n, p in parts.items()}, max_error=0.001
     )
-    assert not few["refusal"]["possible"]
+    assert not few["abstention"]["possible"]
     assert rows([make_method(decisions=few)])[0][1] == [("not possible", "")]
 
 

@@ -2,15 +2,18 @@
 
 import json
 import re
+from pathlib import Path
 
 import h5py
 import jax
+import jsonschema
 import numpy as np
 import pytest
 
 from experiments import diagnose, predict, report
 from research.assessment import remedies
 from research.models import chain, vgg
+from research.report import result as report_result
 from research.training.recipe import parse
 
 SMALL = (
@@ -18,6 +21,7 @@ SMALL = (
     *("--dropout_samples", "3"),
 )
 COUNTS = {"train": 31, "valid": 6, "test": 6}  # of the photos
+SCHEMA = Path(report_result.__file__).parent / "result.schema.json"
 WIDTH = 2 / 64  # of the weights file
 
 
@@ -40,6 +44,7 @@ def without_times(value):
 def assert_whole(ran, counts: dict[str, int], methods: tuple[str, ...]):
     """Exactly N predictions for N images, of every method, and the files of a run."""
     result, arrays = ran.result(), ran.predictions()
+    jsonschema.validate(result, json.loads(SCHEMA.read_text()))
     assert result["data"]["counts"] == counts
     assert tuple(result["methods"]) == methods
     split = np.concatenate([np.full(n, name) for name, n in counts.items()])

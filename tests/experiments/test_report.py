@@ -17,12 +17,6 @@ def test_a_folder_without_a_result_is_named(tmp_path, text):
         report.main(report.Config(tmp_path))
 
 
-def test_a_result_of_another_version_is_named(tmp_path):
-    (tmp_path / "result.json").write_text(json.dumps({"schema_version": 0}))
-    with pytest.raises(UserError, match=r"run experiments\.diagnose again"):
-        report.main(report.Config(tmp_path))
-
-
 def test_pictures_that_cannot_be_read_are_named(tmp_path):
     (tmp_path / "result.json").write_text(json.dumps(make_result()))
     (tmp_path / "pictures.npz").write_text("no pictures")

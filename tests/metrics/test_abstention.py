@@ -1,4 +1,4 @@
-"""Refusal: the certified error holds as often as it says, and the exact bounds by hand."""
+"""Abstention: the certified error holds as often as it says, and the exact bounds by hand."""
 
 import json
 
@@ -8,12 +8,12 @@ from scipy.stats import binom, binomtest
 
 from research.metrics.abstention import (
     SHARES,
+    abstain_share,
     accept,
     choose_threshold,
     clopper_pearson,
-    refuse_share,
+    summarise_abstention,
     summarise_choice,
-    summarise_refusal,
     upper_bound,
 )
 from research.metrics.scores import scores
@@ -54,7 +54,7 @@ def test_the_chosen_threshold_breaks_its_promise_in_at_most_5_percent(world):
 def test_without_the_correction_it_would_break_it_more_often():
     """So the test above can fail: every error rate is 30 %, and some share certifies less."""
     broken = sum(
-        any(refuse_share(*_draw("doubt means nothing", s), share).bound < 0.3 for share in SHARES)
+        any(abstain_share(*_draw("doubt means nothing", s), share).bound < 0.3 for share in SHARES)
         for s in range(RUNS)
     )
     assert broken > binom.ppf(0.999, RUNS, 0.05)
@@ -64,7 +64,7 @@ def test_without_the_correction_it_would_break_it_more_often():
 def test_a_share_named_beforehand_needs_no_correction(world):
     broken = sum(
         WORLDS[world][2](r.threshold) > r.bound
-        for r in (refuse_share(*_draw(world, seed), 0.2) for seed in range(RUNS))
+        for r in (abstain_share(*_draw(world, seed), 0.2) for seed in range(RUNS))
     )
     assert broken <= binom.ppf(0.999, RUNS, 0.05)
 
@@ -75,7 +75,7 @@ def test_the_bound_is_no_wider_than_it_must_be():
     fails = sum(binom.pmf(k, kept, 0.3) for k in range(kept) if upper_bound(k, kept, 0.95) < 0.3)
     assert 0.01 < fails <= 0.05
     broken = sum(
-        refuse_share(*_draw("doubt means nothing", seed), 0.5).bound < 0.3 for seed in range(runs)
+        abstain_share(*_draw("doubt means nothing", seed), 0.5).bound < 0.3 for seed in range(runs)
     )
     assert binom.ppf(0.001, runs, fails) <= broken <= binom.ppf(0.999, runs, fails)
 
@@ -101,9 +101,9 @@ def test_the_interval_is_the_exact_one(errors, trials):
 def test_by_hand():
     """Ten examples, the two with most doubt wrong: a fifth is refused, eight are right."""
     doubt = np.arange(10) / 20
-    r = refuse_share(doubt, doubt > 0.35, 0.2)
+    r = abstain_share(doubt, doubt > 0.35, 0.2)
     assert (r.threshold, r.accepted, r.errors) == (0.4, 8, 0)
-    assert r.share_refused == pytest.approx(0.2)
+    assert r.share_abstained == pytest.approx(0.2)
     assert r.bound == pytest.approx(1 - 0.05 ** (1 / 8))
     np.testing.assert_array_equal(accept(r, np.array([0.39, 0.4, 0.41])), [True, False, False])
 
@@ -112,10 +112,10 @@ def test_the_least_share_that_will_do_is_chosen():
     """A tenth of 2,000 is wrong, and it is the tenth with most doubt."""
     doubt = np.arange(2000) / 4000
     choice = choose_threshold(doubt, doubt >= 0.45, 0.01)
-    assert choice.refusal.share_refused == pytest.approx(0.1)
-    assert choice.refusal.errors == 0
-    assert choice.refusal.bound == pytest.approx(1 - (0.05 / len(SHARES)) ** (1 / 1800))
-    assert choice.refusal.certainty == 0.95
+    assert choice.chosen.share_abstained == pytest.approx(0.1)
+    assert choice.chosen.errors == 0
+    assert choice.chosen.bound == pytest.approx(1 - (0.05 / len(SHARES)) ** (1 / 1800))
+    assert choice.chosen.certainty == 0.95
     assert [r.bound > 0.01 for r in choice.curve] == [True] * 4 + [False] * 7 + [True] * 2
 
 
@@ -124,9 +124,9 @@ def test_all_right_it_still_takes_enough_examples(n, possible):
     """1 - (0.05/13)^(1/n) <= 0.05 from n = 109 on; then all are accepted."""
     doubt = np.linspace(1e-9, 0.4, n)
     choice = choose_threshold(doubt, np.zeros(n, bool), 0.05)
-    assert (choice.refusal is not None) == possible
+    assert (choice.chosen is not None) == possible
     if possible:
-        assert accept(choice.refusal, np.array([0.0, 0.999])).all()
+        assert accept(choice.chosen, np.array([0.0, 0.999])).all()
 
 
 @pytest.mark.parametrize(("n", "wrong"), [(300, True), (1, False), (1, True)])
@@ -135,16 +135,16 @@ def test_all_wrong_or_a_single_example_is_impossible(n, wrong):
     choice = choose_threshold(doubt, np.full(n, wrong), 0.05)
     summary = summarise_choice(choice, doubt, np.full(n, wrong))
     assert not summary["possible"]
-    assert summary["refusal"] is None
+    assert summary["chosen"] is None
     assert min(point["bound"] for point in summary["curve"]) == (1 if wrong else 1 - 0.05 / 13)
 
 
 def test_ties_are_refused_together():
     doubt = np.repeat([0.1, 0.2], [30, 70])
-    r = refuse_share(doubt, doubt > 0.15, 0.05)
-    assert (r.accepted, r.share_refused) == (30, 0.7)
-    assert refuse_share(np.full(9, 0.1), np.zeros(9, bool), 0.05).accepted == 0
-    assert refuse_share(np.full(9, 0.1), np.zeros(9, bool), 0.0).accepted == 9
+    r = abstain_share(doubt, doubt > 0.15, 0.05)
+    assert (r.accepted, r.share_abstained) == (30, 0.7)
+    assert abstain_share(np.full(9, 0.1), np.zeros(9, bool), 0.05).accepted == 0
+    assert abstain_share(np.full(9, 0.1), np.zeros(9, bool), 0.0).accepted == 9
 
 
 def test_saturated_float32_predictions_are_told_apart():
@@ -153,9 +153,9 @@ def test_saturated_float32_predictions_are_told_apart():
     log_probs = np.stack([np.zeros(500), np.log(doubt)], axis=1).astype(np.float32)[None]
     s = scores(log_probs, (np.arange(500) >= 450).astype(int))
     choice = choose_threshold(s.doubt, ~s.correct, 0.02)
-    assert choice.refusal.threshold == pytest.approx(1e-9, rel=1e-5)
-    assert choice.refusal.errors == 0
-    again = json.loads(json.dumps(choice.refusal.threshold))
+    assert choice.chosen.threshold == pytest.approx(1e-9, rel=1e-5)
+    assert choice.chosen.errors == 0
+    again = json.loads(json.dumps(choice.chosen.threshold))
     np.testing.assert_array_equal(s.doubt < again, s.correct)
 
 
@@ -164,17 +164,17 @@ def test_a_summary_is_of_the_test_split_and_ready_for_json():
     choice = choose_threshold(doubt, doubt >= 0.45, 0.05)
     summary = summarise_choice(choice, np.array([0.1, 0.2, 0.49]), np.array([True, False, True]))
     assert summary["possible"]
-    refusal = summary["refusal"]
-    assert refusal["coverage"]["value"] == pytest.approx(2 / 3)
-    assert refusal["error"]["value"] == 0.5
-    assert refusal["errors"] == choice.refusal.errors  # of the calibration split, untouched
-    assert refusal["guarantee"].startswith("With 95 % certainty, of the answers whose doubt is")
+    abstention = summary["chosen"]
+    assert abstention["coverage"]["value"] == pytest.approx(2 / 3)
+    assert abstention["error"]["value"] == 0.5
+    assert abstention["errors"] == choice.chosen.errors  # of the calibration split, untouched
+    assert abstention["guarantee"].startswith("With 95 % certainty, of the answers whose doubt is")
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary
 
 
 def test_nothing_accepted_has_no_error_rate_and_no_guarantee():
-    r = refuse_share(np.full(9, 0.1), np.zeros(9, bool), 0.5)
-    summary = summarise_refusal(r, np.full(4, 0.2), np.zeros(4, bool))
+    r = abstain_share(np.full(9, 0.1), np.zeros(9, bool), 0.5)
+    summary = summarise_abstention(r, np.full(4, 0.2), np.zeros(4, bool))
     assert summary["coverage"]["value"] == 0
     assert summary["error"]["value"] is None
     assert summary["guarantee"] is None
@@ -183,9 +183,9 @@ def test_nothing_accepted_has_no_error_rate_and_no_guarantee():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda d, w: choose_threshold(d, w, 1.5), "max_error=1.5 is not between 0 and 1"),
-        (lambda d, w: choose_threshold(d, w, 0.1, 1.0), "certainty=1.0 is not between 0 and 1"),
-        (lambda d, w: refuse_share(d, w, 1.0), "share=1.0 is not in"),
+        (lambda d, w: choose_threshold(d, w, 1.5), "max_error 1.5: not between 0 and 1"),
+        (lambda d, w: choose_threshold(d, w, 0.1, 1.0), "certainty 1.0: not between 0 and 1"),
+        (lambda d, w: abstain_share(d, w, 1.0), "share 1.0: not in"),
         (lambda d, w: choose_threshold(d[:0], w[:0], 0.1), "no examples to calibrate on"),
     ],
 )

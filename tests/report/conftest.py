@@ -8,6 +8,7 @@ from research.metrics.intervals import wilson
 from research.metrics.reliability import confidence_histogram
 from research.report.findings import findings
 from research.report.next_steps import next_steps
+from research.report.result import SCHEMA_VERSION
 
 
 def estimate(value, low=None, high=None) -> dict:
@@ -71,6 +72,7 @@ FIT = {
     "nll_before": 0.4,
     "nll_after": 0.2,
     "separable": False,
+    "diverged": 0,
 }
 
 
@@ -110,7 +112,7 @@ def make_cause(cause, state, **fields):
 def make_result(methods=None, *, mistakes=(), data=None, model=None, diagnosis=()):
     """A whole result, with its findings and next steps."""
     result = {
-        "schema_version": 1,
+        "schema_version": SCHEMA_VERSION,
         "command": "launch/run.sh experiments.diagnose --data photos/ --model model.keras",
         "created": "2025-01-31T12:00:00+00:00",
         "seconds": 133.2,

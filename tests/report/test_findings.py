@@ -4,7 +4,7 @@ import pytest
 
 from research.metrics.evaluate import DESCRIPTIONS
 from research.report.findings import findings, headline
-from tests.report.conftest import FIT, estimate, make_method, make_result, make_split
+from tests.report.conftest import FIT, estimate, make_cause, make_method, make_result, make_split
 
 
 def point(**options) -> dict:
@@ -220,3 +220,16 @@ def test_findings_are_pure_and_use_only_metrics_that_exist(full_result):
     # make_split fills every metric of the table and no other: an unknown name would have raised.
     test = full_result["methods"]["point"]["splits"]["test"]
     assert set(test["metrics"]) == set(DESCRIPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("cause", "title"),
+    [("overfitting", "better on the images it was trained on"), ("too_few_images", "Few images")],
+)
+def test_what_a_cause_says_is_no_finding_besides(cause, title):
+    methods = gap_splits({"n": 4000, "errors": 0, "nll": 0.001}, {"n": 100, "errors": 4})
+    assert title in titles(make_result(methods, diagnosis=[make_cause(cause, "absent")]))
+    assert title not in titles(make_result(methods, diagnosis=[make_cause(cause, "present")]))
+    assert "may be too good" in titles(
+        make_result(methods, diagnosis=[make_cause(cause, "present")])
+    )

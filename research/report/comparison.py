@@ -1,15 +1,15 @@
-"""What each method did for the model, in sentences."""
+"""What each method changed, in sentences."""
 
 from research.metrics import format
 from research.report.reading import (
-    as_is,
+    baseline,
     best_method,
     chosen_by,
     finding,
     lowers_nll,
     raises_nll,
-    said,
     value,
+    with_interval,
 )
 
 
@@ -49,20 +49,20 @@ def _change(before: dict, after: dict, metric: str, name: str) -> str:
     new = format.metric_value(metric, value(after, metric))
     if new == old:
         return f"{name} stays {old}"
-    return f"{name} goes from {old} to {said(after, metric)}"
+    return f"{name} goes from {old} to {with_interval(after, metric)}"
 
 
-def _cure(test: dict, name: str, method: dict) -> dict:
-    fit, cured = method["temperature"], method["splits"]["test"]
+def _comparison(test: dict, name: str, method: dict) -> dict:
+    fit, after = method["temperature"], method["splits"]["test"]
     if fit and _unfitted(fit):
         return finding(f"{method['title']} could not be fitted", _unfitted(fit), "warn", name)
     text = (
-        f"On the test images {_change(test, cured, 'nll', 'NLL')}, "
-        f"{_change(test, cured, 'ece', 'ECE')}, {_change(test, cured, 'accuracy', 'accuracy')}."
+        f"On the test images {_change(test, after, 'nll', 'NLL')}, "
+        f"{_change(test, after, 'ece', 'ECE')}, {_change(test, after, 'accuracy', 'accuracy')}."
     )
-    if lowers_nll(cured):
+    if lowers_nll(after):
         tone, effect = "good", "helps"
-    elif raises_nll(cured):
+    elif raises_nll(after):
         tone, effect = "bad", "makes it worse"
     else:
         tone, effect = "info", "makes no clear difference"
@@ -71,13 +71,13 @@ def _cure(test: dict, name: str, method: dict) -> dict:
 
 def _best(result: dict) -> dict:
     best = result["methods"][best_method(result)]
-    test, recommended = as_is(result), best["splits"]["test"]
+    test, recommended = baseline(result), best["splits"]["test"]
     images = {"valid": "validation", "test": "test"}[chosen_by(result)]
     if recommended is test:
         text = f"By the NLL on the {images} images, nothing that was tried does better."
         return finding("It is best as it is", text, "info")
-    now = said(recommended, "nll")
-    text = f"On the test images it is {now}, against {said(test, 'nll')} as it is."
+    now = with_interval(recommended, "nll")
+    text = f"On the test images it is {now}, against {with_interval(test, 'nll')} as it is."
     change = recommended["nll_change"]
     if change["value"] is not None:
         verdict = "more than chance" if lowers_nll(recommended) else "this may be chance"
@@ -85,10 +85,10 @@ def _best(result: dict) -> dict:
     return finding(f"{best['title']} has the lowest NLL on the {images} images", text, "info")
 
 
-def what_cures_did(result: dict) -> list[dict]:
+def compared_methods(result: dict) -> list[dict]:
     """A finding for each method that is not the model as it is, then one for the best of all."""
-    cures = {name: method for name, method in result["methods"].items() if name != "point"}
+    methods = {name: method for name, method in result["methods"].items() if name != "point"}
     return [
-        *(_cure(as_is(result), name, method) for name, method in cures.items()),
-        *([_best(result)] if cures else []),
+        *(_comparison(baseline(result), name, method) for name, method in methods.items()),
+        *([_best(result)] if methods else []),
     ]

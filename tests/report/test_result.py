@@ -1,0 +1,44 @@
+"""result.json is what its schema says, and every field there is described."""
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from research.report import result
+from research.runtime.errors import UserError
+
+SCHEMA = json.loads((Path(result.__file__).parent / "result.schema.json").read_text())
+
+
+def fields(schema):
+    """Every property in a schema, with its name."""
+    if isinstance(schema, dict):
+        yield from schema.get("properties", {}).items()
+    for value in schema.values() if isinstance(schema, dict) else schema:
+        if isinstance(value, dict | list):
+            yield from fields(value)
+
+
+def test_the_schema_is_one_and_describes_every_field():
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    assert SCHEMA["properties"]["schema_version"]["const"] == result.SCHEMA_VERSION
+    known = [(name, field) for name, field in fields(SCHEMA) if isinstance(field, dict)]
+    assert len(known) > 100
+    by_reference = {"point", "train", "valid", "test"}
+    assert [n for n, field in known if "description" not in field and n not in by_reference] == []
+
+
+def test_a_result_fits_and_one_with_a_field_too_many_does_not(full_result):
+    contents = json.loads(json.dumps(full_result))
+    jsonschema.validate(contents, SCHEMA)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(contents | {"more": 1}, SCHEMA)
+
+
+def test_a_result_of_an_earlier_version_is_refused_in_one_line(tmp_path):
+    (tmp_path / "result.json").write_text('{"schema_version": 1}')
+    with pytest.raises(UserError, match="of version 1, and this code reads 2") as refused:
+        result.read(tmp_path)
+    assert "\n" not in str(refused.value)
