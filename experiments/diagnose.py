@@ -21,7 +21,7 @@ from experiments import cli
 from experiments.diagnose_options import Config, resolve
 from research.assessment import export as mended
 from research.assessment.assess import Subject, subject_of_images, subject_of_predictions
-from research.assessment.predictions import judge_calibrated
+from research.assessment.predictions import calibrate_predictions
 from research.assessment.write import write_report
 from research.calibrators import fit as calibrate
 from research.report import terminal
@@ -34,12 +34,12 @@ def keep_recommended(config: Config, directory: Path, subject: Subject, result: 
     name = recommended(result)
     method = result["methods"][name]
     abstention = method["decisions"] and method["decisions"]["abstention"]["chosen"]
-    is_calibrator = name not in subject.cures
-    cure = subject.cures["point" if is_calibrator else name]
-    fitted_to = None
-    if is_calibrator:
-        valid = subject.judged["point"].log_probs["valid"], subject.splits["valid"].labels
-        fitted_to = mended.Calibration(name, *valid)
+    cure = subject.cures.get(name, subject.cures["point"])  # a calibrator is fitted to the latter
+    predictions, labels = subject.judged[name], subject.splits["valid"].labels
+    calibration = None
+    if predictions.calibrators:
+        fitted_to = predictions.uncalibrated, labels
+        calibration = mended.Calibration(predictions.calibrators, *fitted_to)
     mended.save(
         directory,
         cure.classifier,
@@ -50,7 +50,7 @@ def keep_recommended(config: Config, directory: Path, subject: Subject, result: 
         bfloat16=config.bfloat16,
         seed=config.seed,
         refusal=abstention and {name: abstention[name] for name in ("threshold", "bound")},
-        calibration=fitted_to,
+        calibration=calibration,
     )
 
 
@@ -81,7 +81,7 @@ def main(config: Config) -> None:
         if config.calibrate is not None:
             wanted = calibrate.parse(config.calibrate)
         names = tuple(name for name in wanted if name not in judged)
-        judged |= judge_calibrated(judged["point"], names, labels, config.seed)
+        judged |= calibrate_predictions(judged["point"], names, labels, config.seed)
         result = write_report(
             directory,
             data=subject.data,

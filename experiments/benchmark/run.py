@@ -13,10 +13,9 @@ import jax
 import numpy as np
 import optax
 from jax.sharding import Mesh
-from scipy.special import log_softmax
 
 from experiments.benchmark.costs import PREDICT_BATCH, measure_costs
-from research.calibrators.temperature import fit_temperature
+from research.calibrators.fit import calibrate, calibrate_in_turn
 from research.data.corruptions import CORRUPTIONS, NUM_LEVELS, corrupt_all
 from research.data.dataset import Dataset, Images
 from research.method import Method, Model
@@ -27,7 +26,7 @@ from research.runtime.errors import UserError
 from research.runtime.files import write_json, write_whole
 from research.training import recipe as recipes
 from research.training.fit import Fitted, Options, fit, folder_name
-from research.training.recipe import Given, Recipe, starting_point
+from research.training.recipe import Given, Recipe, calibrators_of, starting_point
 
 POINT = Recipe("point")
 
@@ -57,10 +56,9 @@ def predictions_file(directory: Path, recipe: Recipe) -> Path:
     return directory / folder_name(recipe) / "predictions.npz"
 
 
-def _plain_and_tempered(log_probs: np.ndarray, temperature: float) -> np.ndarray:
+def _plain_and_tempered(log_probs: np.ndarray, temper: Callable) -> np.ndarray:
     """Draws [S, N, K] as two predictive distributions [2, N, K] float32: at T = 1 and at T."""
-    tempered = log_softmax(np.asarray(log_probs, np.float64) / temperature, axis=-1)
-    both = [predictive(each).log_probs for each in (log_probs, tempered)]
+    both = [predictive(draws).log_probs for draws in (log_probs, temper(log_probs))]
     return np.stack(both).astype(np.float32)
 
 
@@ -77,13 +75,15 @@ def _ask(fitted: Fitted, bench: Bench, key: jax.Array) -> dict[str, np.ndarray]:
     batch_size = -(-min(PREDICT_BATCH, largest) // bench.mesh.size) * bench.mesh.size
     draw_key, worse_key = jax.random.split(key)
     ask = predictor(fitted.method, draw_key, batch_size, bench.mesh)
-    temperature = fit_temperature(ask(fitted.state, valid.images), valid.labels).temperature
+    plain = ask(fitted.state, valid.images)
+    calibrated = calibrate_in_turn(calibrators_of(fitted.recipe), plain, valid.labels)
+    temperature = calibrate("temperature", calibrated(plain), valid.labels)
 
     def said_of(images):
-        return _plain_and_tempered(ask(fitted.state, images), temperature)
+        return _plain_and_tempered(calibrated(ask(fitted.state, images)), temperature.apply)
 
     arrays = {
-        "temperature": np.float64(temperature),
+        "temperature": np.float64(temperature.fitted["temperature"]),
         "test": said_of(test.images[bench.test_index]),
         "labels": test.labels[bench.test_index],
         "worse_labels": test.labels[bench.worse_index],

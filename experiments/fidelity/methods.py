@@ -9,6 +9,7 @@ where it has a prior of its own, else as the weight decay precision/N of the mea
 """
 
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from research.calibrators.fit import calibrate_in_turn
 from research.data.dataset import Dataset
 from research.data.epochs import method_step, numbered_keys, scan_batches, shuffled_batches
 from research.method import Batch, Method, Model, predict
@@ -43,6 +45,7 @@ class Fitted(NamedTuple):
     method: Method
     states: tuple[Any, ...]
     seconds: float  # of one training and of what it starts from; without compilation
+    calibrate: tuple[Callable[[np.ndarray], np.ndarray], ...]  # log_probs [S, N, K] to calibrated
 
 
 def network(dropout: float = 0.0) -> Model:
@@ -116,6 +119,7 @@ def fit(
     if first is not None:
         before = fit(first, model, dataset, precision, epochs, keys)
         starts, seconds = tuple(state.params for state in before.states), before.seconds
+    names, recipe = recipes.calibrators_of(recipe), recipes.uncalibrated(recipe)
     training = recipes.training(recipe)
     steps_per_epoch = dataset.num_train // BATCH_SIZE
     num_steps = round(epochs * training.epochs * steps_per_epoch)
@@ -137,7 +141,11 @@ def fit(
     seconds += (time.perf_counter() - begun) / len(keys)
     finish_keys = [jax.random.fold_in(key, 1) for key in keys]
     states = [method.finish(*each, dataset) for each in zip(finish_keys, trained, strict=True)]
-    return Fitted(method, tuple(states), seconds)
+    calibrate, valid = [], dataset.valid
+    for each in zip(keys, states, strict=True):
+        log_probs = np.asarray(predict(method, *each, jnp.asarray(valid.images)))
+        calibrate.append(calibrate_in_turn(names, log_probs, valid.labels))
+    return Fitted(method, tuple(states), seconds, tuple(calibrate))
 
 
 def predictives(fitted: Fitted, points: np.ndarray, keys: tuple[jax.Array, ...]) -> np.ndarray:
@@ -153,4 +161,6 @@ def predictives(fitted: Fitted, points: np.ndarray, keys: tuple[jax.Array, ...])
     """
     run = jax.jit(lambda key, state: predict(fitted.method, key, state, jnp.asarray(points)))
     log_probs = [run(*each) for each in zip(keys, fitted.states, strict=True)]  # [S, G, K] each
-    return np.stack([np.mean(np.exp(np.asarray(x, np.float64)), axis=0) for x in log_probs])
+    both = zip(fitted.calibrate, log_probs, strict=True)
+    draws = [calibrate(np.asarray(x, np.float64)) for calibrate, x in both]
+    return np.stack([np.mean(np.exp(x), axis=0) for x in draws])

@@ -6,6 +6,7 @@ Compiling takes longer than training, so the learning rate and L2 are arrays, an
 differ in nothing else share a program.
 """
 
+from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from research.calibrators.fit import calibrate_in_turn
 from research.data.dataset import Dataset, Split
 from research.data.epochs import method_step, scan_epochs, shuffled_batches
 from research.method import Batch, Method, Model, predict
@@ -49,6 +51,7 @@ class Fitted(NamedTuple):
     method: Method
     states: Any  # leaves [R, ...]
     history: dict[str, np.ndarray]  # loss and valid_nll, [R, epochs]
+    calibrate: tuple[Callable, ...] = ()  # of each seed: log_probs [S, N, K] to calibrated ones
 
 
 def as_model(network: Network) -> Model:
@@ -135,24 +138,26 @@ def fit(
         UserError: the method does not allow the value of an option.
     """
     train, valid = sets["train"], sets["valid"]
+    calibrators, recipe = recipes.calibrators_of(recipe), recipes.uncalibrated(recipe)
     method = _method(recipe, network, training, train.labels.shape[1])
-    if (wrap := recipes.wrapper_of_state(recipe)) is not None:
-        inner = fit(recipe.inner, network, training, sets, keys)
-        states, history = jax.vmap(wrap)(inner.states), inner.history
-    else:
-        first, start = recipes.starting_point(recipe), None
-        if first is not None:
-            start = fit(first, network, training, sets, keys).states.params
-        run = _trainer(recipe, network, training.epochs, training.batch_size)
-        rate, l2 = jnp.float32(training.learning_rate), jnp.float32(training.l2)
-        kept, history = run(keys, rate, l2, train, valid, start)
-        states = kept[training.keep]
+    first, start = recipes.starting_point(recipe), None
+    if first is not None:
+        start = fit(first, network, training, sets, keys).states.params
+    run = _trainer(recipe, network, training.epochs, training.batch_size)
+    rate, l2 = jnp.float32(training.learning_rate), jnp.float32(training.l2)
+    kept, history = run(keys, rate, l2, train, valid, start)
+    states = kept[training.keep]
     finished = [
         _finish(method, *jax.tree.map(lambda leaf, i=i: leaf[i], (keys, states, train, valid)))
         for i in range(len(keys))
     ]
     states = jax.tree.map(lambda *leaves: jnp.stack(leaves), *finished)
-    return Fitted(method, states, jax.tree.map(np.asarray, history))
+    fitted = Fitted(method, states, jax.tree.map(np.asarray, history))
+    if not calibrators:
+        return fitted
+    held_out = zip(predictives(fitted, keys, valid.images), valid.labels, strict=True)
+    maps = (calibrate_in_turn(calibrators, *each) for each in held_out)
+    return fitted._replace(calibrate=tuple(maps))
 
 
 def predictives(fitted: Fitted, keys: jax.Array, rows: jax.Array) -> np.ndarray:
@@ -166,4 +171,9 @@ def predictives(fitted: Fitted, keys: jax.Array, rows: jax.Array) -> np.ndarray:
     Returns:
         log_probs [R, S, N, 2].
     """
-    return np.asarray(jax.jit(jax.vmap(partial(predict, fitted.method)))(keys, fitted.states, rows))
+    run = jax.jit(jax.vmap(partial(predict, fitted.method)))
+    log_probs = np.asarray(run(keys, fitted.states, rows))
+    if not fitted.calibrate:
+        return log_probs
+    both = zip(fitted.calibrate, log_probs, strict=True)
+    return np.stack([calibrate(draws) for calibrate, draws in both])

@@ -18,13 +18,14 @@ from experiments.tune import result as tune_result
 from experiments.tune import space as tune_space
 from experiments.tune import study as tune_study
 from research.assessment.assess import evaluation_batch
+from research.calibrators.fit import calibrate_in_turn
 from research.metrics.scores import scores
 from research.models.classifier import Classifier
 from research.models.layers import Layer
 from research.posteriors.predictive import predictor
 from research.runtime.errors import UserError
 from research.training.fit import Fitted, Options, fit
-from research.training.recipe import Recipe
+from research.training.recipe import Recipe, calibrators_of
 
 
 class Task(NamedTuple):
@@ -67,7 +68,12 @@ def fit_trial(
 def predict(task: Task, fitted: Fitted, split: str) -> np.ndarray:
     """Log-probabilities [S, N, K] of a split."""
     run = predictor(fitted.method, task.draw_key, evaluation_batch(task.mesh), task.mesh)
-    return run(fitted.state, task.classifier.dataset.splits[split].images)
+    splits, names = task.classifier.dataset.splits, calibrators_of(task.recipe)
+    log_probs = run(fitted.state, splits[split].images)
+    if not names:
+        return log_probs
+    valid = log_probs if split == "valid" else run(fitted.state, splits["valid"].images)
+    return calibrate_in_turn(names, valid, splits["valid"].labels)(log_probs)
 
 
 def run_trial(

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from research.assessment import remedies
-from research.assessment.predictions import Judged, judge_fitted, judge_predictions
+from research.assessment.predictions import Predictions, predict_splits, predictions_of_file
 from research.assessment.remedies import Cure
 from research.assessment.result import describe_data, describe_model, describe_predictions
 from research.calibrators.fit import check
@@ -36,7 +36,7 @@ from research.runtime.errors import UserError
 from research.runtime.mesh import check_batch_size, data_mesh
 from research.runtime.progress import read_history
 from research.training.fit import Fitted, Options, fit
-from research.training.recipe import Recipe, base, parse, with_options
+from research.training.recipe import Recipe, base, calibrators_of, parse, with_options
 
 EVALUATION_BATCH = 32
 MOST_COMPARED = 1_000
@@ -141,7 +141,7 @@ class Subject(NamedTuple):
     model: dict
     splits: dict[str, Split]
     classes: tuple[str, ...]
-    judged: dict[str, Judged]
+    judged: dict[str, Predictions]
     observed: Observed
     found: list[Found]
     cures: dict[str, Cure] = MappingProxyType({})  # what could be kept for new images, by method
@@ -155,7 +155,7 @@ def subject_of_predictions(config) -> Subject:
     data, model = describe_predictions(config.predictions.name, file)
     rows = {name: file.split == name for name in data["counts"]}
     splits = {n: Split(None, file.labels[mask], file.ids[mask]) for n, mask in rows.items()}
-    judged = judge_predictions(file, config.seed)
+    judged = predictions_of_file(file, config.seed)
     return Subject(data, model, splits, file.classes, judged, observed, diagnose(observed.evidence))
 
 
@@ -180,7 +180,9 @@ def subject_of_images(config, directory: Path) -> Subject:
         check_batch_size(config.batch_size, mesh)
     train_key, draw_key = jax.random.split(jax.random.key(config.seed))
     classifier, dataset = get_classifier(config, directory, mesh)
-    check(calibrators(config.calibrate or ""), len(dataset.classes))
+    asked = parse(config.methods) if config.methods else ()
+    around = (name for recipe in asked for name in calibrators_of(recipe))
+    check((*calibrators(config.calibrate or ""), *around), len(dataset.classes))
     new = images_to_compare(config, dataset) if config.compare else None
     options = Options(**{name: getattr(config, name) for name in Options._fields})
     training = directory / "training"
@@ -188,7 +190,7 @@ def subject_of_images(config, directory: Path) -> Subject:
     batch = evaluation_batch(mesh)
 
     def judge(methods, on, milliseconds):
-        return judge_fitted(methods, on, draw_key, batch, mesh, milliseconds)
+        return predict_splits(methods, on, draw_key, batch, mesh, milliseconds)
 
     judged = judge(fitted, classifier.dataset, classifier.base_milliseconds)
     params = fitted["point"].state.params

@@ -18,7 +18,7 @@ import optax
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from research.calibrators.fit import calibrate, calibrator_names
+from research.calibrators.fit import calibrate_in_turn, calibrator_names
 from research.data.batches import map_batches
 from research.models import chain
 from research.models.classifier import Classifier
@@ -37,10 +37,10 @@ ONLY_TRAINING = "opt_state"
 
 
 class Calibration(NamedTuple):
-    """A calibrator after the method, by what it is fitted to."""
+    """Calibrators after the method, by what they are fitted to."""
 
-    name: str  # of research/calibrators
-    log_probs: np.ndarray  # [S, N, K], of the validation split
+    names: tuple[str, ...]  # of research/calibrators, in the order they are applied in
+    log_probs: np.ndarray  # [S, N, K], the method's own of the validation split
     labels: np.ndarray  # [N] int
 
 
@@ -109,7 +109,7 @@ def save(
         "image_size": image_size,
         "seed": seed,
         "refusal": refusal,
-        "calibrator": calibration and calibration.name,
+        "calibrators": list(calibration.names) if calibration else [],
     }
     if calibration:
         arrays = {"log_probs": calibration.log_probs, "labels": calibration.labels}
@@ -152,11 +152,11 @@ def load(run: Path, batch_size: int) -> Mended:
         told = json.loads((folder / "classifier.json").read_text())
         arrays, frozen = (load_file(folder / f"{n}.safetensors") for n in ("state", "base"))
         found = _build(told, arrays, frozen, batch_size)
-        if told["calibrator"] is None:
+        if not told["calibrators"]:
             return found
-        if told["calibrator"] not in calibrator_names():
-            raise ValueError(told["calibrator"])
-        apply = calibrate(told["calibrator"], **load_file(folder / VALIDATION)).apply
+        if not set(told["calibrators"]) <= set(calibrator_names()):
+            raise ValueError(told["calibrators"])
+        apply = calibrate_in_turn(told["calibrators"], **load_file(folder / VALIDATION))
         return found._replace(predict=lambda images: apply(found.predict(images)))
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise UserError(

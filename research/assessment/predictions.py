@@ -1,33 +1,39 @@
-"""What methods predict of every split, and what it costs."""
+"""What methods predict of every split, calibrated where that was asked for, and what it costs."""
 
 import time
 from collections.abc import Callable
-from functools import partial
+from functools import partial, reduce
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from scipy.special import log_softmax
 
 from research.calibrators.fit import calibrate, cross_calibrate
-from research.calibrators.temperature import Fit, cross_fit, fit_temperature
 from research.data.dataset import Dataset
 from research.data.predictions import SPLITS, PredictionsFile
 from research.posteriors.predictive import predictor
 from research.training.fit import Fitted
+from research.training.recipe import Recipe, calibrators_of, uncalibrated
 
 
-class Judged(NamedTuple):
+class Predictions(NamedTuple):
     """One method's predictions."""
 
     log_probs: dict[str, np.ndarray]  # by split: [S, N, K]
-    milliseconds_per_image: float | None  # None: the predictions were given
-    fit: Fit | None = None  # of the temperature
+    milliseconds_per_image: float | None  # None: the predictions come from a file
+    calibrators: tuple[str, ...] = ()  # what was applied to the method's own, in this order
+    fitted: dict | None = None  # of the last calibrator: `Calibrator.fitted`
+    uncalibrated: np.ndarray | None = None  # [S, N, K]: what the first calibrator was fitted to
+
+    @property
+    def temperature(self) -> dict | None:
+        """The fitted temperature; None where there is none, or another calibrator after it."""
+        return self.fitted if self.calibrators[-1:] == ("temperature",) else None
 
 
 def _seconds(run: Callable[[], Any]) -> float:
-    """How long something compiled takes: once if that is long, else the best of three."""
+    """The time that a compiled function takes: of one call if that is long, else the best of 3."""
     times: list[float] = []
     while len(times) < 3 and sum(times) < 2.0:
         started = time.perf_counter()
@@ -36,15 +42,50 @@ def _seconds(run: Callable[[], Any]) -> float:
     return min(times)
 
 
-def judge_fitted(
+def _calibrated(
+    name: str, predictions: Predictions, labels: dict[str, np.ndarray], seed: int
+) -> Predictions:
+    """The predictions after a calibrator; see `calibrate_predictions`."""
+    log_probs = predictions.log_probs
+    split = "valid" if "valid" in log_probs else "test"
+    apply, fitted = calibrate(name, log_probs[split], labels[split])
+    if split == "valid":
+        mapped = {n: apply(before) for n, before in log_probs.items()}
+    else:
+        mapped = {
+            n: cross_calibrate(name, before, labels[n], seed) for n, before in log_probs.items()
+        }
+    names = (*predictions.calibrators, name)
+    first = predictions.uncalibrated if predictions.calibrators else log_probs[split]
+    return Predictions(mapped, predictions.milliseconds_per_image, names, fitted, first)
+
+
+def calibrate_predictions(
+    predictions: Predictions, names: tuple[str, ...], labels: dict[str, np.ndarray], seed: int
+) -> dict[str, Predictions]:
+    """The predictions after each one of some calibrators, fitted to the validation split.
+
+    Without a validation split they are cross-fitted: each half of a split is mapped by the fit to
+    its other half. What `fitted` then holds is the fit to the whole test split.
+
+    Args:
+        predictions: of the baseline.
+        names: of calibrators.
+        labels: by split: [N] int.
+        seed: decides which half an example falls into.
+    """
+    return {name: _calibrated(name, predictions, labels, seed) for name in names}
+
+
+def predict_splits(
     fitted: dict[str, Fitted],
     dataset: Dataset,
     key: jax.Array,
     batch_size: int,
     mesh: Mesh,
     base_milliseconds: float = 0.0,
-) -> dict[str, Judged]:
-    """What trained methods predict of every split.
+) -> dict[str, Predictions]:
+    """What trained methods predict of every split, after the calibrators of their recipes.
 
     Args:
         fitted: by the names that the result gets.
@@ -52,57 +93,39 @@ def judge_fitted(
         key: fixes the draws.
         batch_size: B, a multiple of the number of devices.
         mesh: devices that share a batch.
-        base_milliseconds: an image, of a frozen base that ran before.
+        base_milliseconds: the time per image of a frozen base that ran before.
     """
-    splits, judged = dataset.splits, {}
-    for name, each in fitted.items():
-        predict = predictor(each.method, key, batch_size, mesh, told=f"{name}: predicting")
-        log_probs = {split: predict(each.state, splits[split].images) for split in SPLITS}
-        seconds = _seconds(partial(predict, each.state, splits["test"].images))
-        milliseconds = base_milliseconds + 1e3 * seconds / len(splits["test"].labels)
-        fit = getattr(each.state, "fit", None)  # of a temperature
-        judged[name] = Judged(log_probs, milliseconds, fit and jax.tree.map(float, fit))
-    return judged
+    splits = dataset.splits
+    labels = {name: split.labels for name, split in splits.items()}
+    own: dict[Recipe, Predictions] = {}  # a method's own serve every calibrator around it
+
+    def predict(method: Fitted, progress: str) -> Predictions:
+        run = predictor(method.method, key, batch_size, mesh, told=progress)
+        log_probs = {split: run(method.state, splits[split].images) for split in SPLITS}
+        seconds = _seconds(partial(run, method.state, splits["test"].images))
+        return Predictions(log_probs, base_milliseconds + 1e3 * seconds / len(labels["test"]))
+
+    result = {}
+    for name, method in fitted.items():
+        within = uncalibrated(method.recipe)
+        if within not in own:
+            own[within] = predict(method, f"{name}: predicting")
+        result[name] = reduce(
+            lambda before, calibrator: _calibrated(calibrator, before, labels, 0),
+            calibrators_of(method.recipe),
+            own[within],
+        )
+    return result
 
 
-def judge_predictions(file: PredictionsFile, seed: int) -> dict[str, Judged]:
-    """The given predictions, and tempered: T from the valid rows, or else by cross-fitting."""
-    rows = {split: file.split == split for split in SPLITS if split in file.split}
-    as_it_is = {split: file.log_probs[None, mask] for split, mask in rows.items()}
-    labels = {split: file.labels[mask] for split, mask in rows.items()}
-    if "valid" in rows:
-        fit = fit_temperature(as_it_is["valid"], labels["valid"])
-        tempered = {
-            split: log_softmax(each / fit.temperature, axis=-1) for split, each in as_it_is.items()
-        }
-    else:
-        fit = fit_temperature(as_it_is["test"], labels["test"])
-        tempered = {split: cross_fit(each, labels[split], seed) for split, each in as_it_is.items()}
-    return {"point": Judged(as_it_is, None), "temperature": Judged(tempered, None, fit)}
-
-
-def judge_calibrated(
-    as_it_is: Judged, names: tuple[str, ...], labels: dict[str, np.ndarray], seed: int
-) -> dict[str, Judged]:
-    """The predictions as they are after each calibrator, fitted to the validation split.
-
-    Without one they are cross-fitted: each half of the test split by the other half's fit.
+def predictions_of_file(file: PredictionsFile, seed: int) -> dict[str, Predictions]:
+    """The given predictions, and the same after temperature scaling.
 
     Args:
-        as_it_is: of the network without any cure.
-        names: of calibrators.
-        labels: by split: [N] int.
-        seed: which half an example falls into.
+        file: the predictions.
+        seed: decides which half an example falls into where T has to be cross-fitted.
     """
-    judged, log_probs = {}, as_it_is.log_probs
-    for name in names:
-        if "valid" in log_probs:
-            apply = calibrate(name, log_probs["valid"], labels["valid"]).apply
-            calibrated = {split: apply(each) for split, each in log_probs.items()}
-        else:
-            calibrated = {
-                split: cross_calibrate(name, each, labels[split], seed)
-                for split, each in log_probs.items()
-            }
-        judged[name] = Judged(calibrated, as_it_is.milliseconds_per_image)
-    return judged
+    rows = {split: file.split == split for split in SPLITS if split in file.split}
+    point = Predictions({split: file.log_probs[None, mask] for split, mask in rows.items()}, None)
+    labels = {split: file.labels[mask] for split, mask in rows.items()}
+    return {"point": point} | calibrate_predictions(point, ("temperature",), labels, seed)

@@ -56,7 +56,8 @@ def _told(name: str, cure: Cure | None, in_full: bool) -> tuple[str, str]:
         about = _first_sentence(f"research.calibrators.{name}")
         return about.partition(":")[0], about
     recipe = parse(name.removeprefix(HEAD))[0]
-    title, about = _title(recipe, in_full), _first_sentence(f"research.methods.{recipe.name}")
+    room = "calibrators" if recipe.name in calibrator_names() else "methods"
+    title, about = _title(recipe, in_full), _first_sentence(f"research.{room}.{recipe.name}")
     if recipe.options:
         about += f" Here: {_options(recipe)}."
     if not name.startswith(HEAD):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from research.assessment.decisions import decide
-from research.assessment.predictions import Judged
+from research.assessment.predictions import Predictions
 from research.assessment.remedies import Cure
 from research.assessment.result import (
     NEW,
@@ -31,7 +31,7 @@ from research.runtime.run_folder import commit, versions
 
 def _method(
     name: str,
-    judged: dict[str, Judged],
+    judged: dict[str, Predictions],
     cure: Cure | None,
     title: str,
     about: str,
@@ -40,7 +40,7 @@ def _method(
     max_error: float,
 ) -> dict:
     this, as_it_is = judged[name], judged["point"]
-    fit = this.fit
+    fit = this.temperature
     return {
         "title": title,
         "about": about,
@@ -51,13 +51,9 @@ def _method(
         "temperature": None
         if fit is None
         else {
-            "value": fit.temperature,
-            "low": fit.low,
-            "high": fit.high if np.isfinite(fit.high) else None,
-            "nll_before": fit.nll_before,
-            "nll_after": fit.nll_after,
-            "separable": fit.diverged < 0,
-            "diverged": int(fit.diverged),
+            "value": fit["temperature"],
+            **{n: fit[n] for n in ("low", "high", "nll_before", "nll_after")},
+            **{n: fit[n] for n in ("separable", "diverged")},
         },
         "decisions": decide(this.log_probs, splits, max_error),
         "splits": {
@@ -67,7 +63,9 @@ def _method(
     }
 
 
-def _save_predictions(path: Path, judged: dict[str, Judged], splits: dict[str, Split], classes):
+def _save_predictions(
+    path: Path, judged: dict[str, Predictions], splits: dict[str, Split], classes: tuple[str, ...]
+) -> None:
     """[N, K] `log_probs` as it is, and [S, N, K] of every method, over all splits in one order."""
     names = list(judged["point"].log_probs)
     arrays = {
@@ -106,7 +104,7 @@ def write_report(
     model: dict,
     splits: dict[str, Split],
     classes: tuple[str, ...],
-    judged: dict[str, Judged],
+    judged: dict[str, Predictions],
     found: list[Found],
     observed: Observed,
     cures: Mapping[str, Cure],

@@ -2,6 +2,8 @@
 
 import importlib
 import pkgutil
+from collections.abc import Callable
+from functools import reduce
 
 import numpy as np
 
@@ -77,6 +79,26 @@ def calibrate(name: str, log_probs: np.ndarray, labels: np.ndarray) -> Calibrato
     return Calibrator(apply, {**fitted, "nll_before": before, "nll_after": after})
 
 
+def calibrate_in_turn(
+    names: tuple[str, ...], log_probs: np.ndarray, labels: np.ndarray
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Fits several calibrators to the validation split, each to what the one before it gives.
+
+    Args:
+        names: of calibrators, the first to be applied first; without any nothing changes.
+        log_probs: [S, N, K] normalised.
+        labels: [N] int.
+
+    Returns:
+        A map of log-probabilities [S, N, K] to [S', N, K].
+    """
+    maps = []
+    for name in names:
+        maps.append(calibrate(name, log_probs, labels).apply)
+        log_probs = maps[-1](log_probs)
+    return lambda log_probs: reduce(lambda mapped, apply: apply(mapped), maps, log_probs)
+
+
 def cross_calibrate(
     name: str, log_probs: np.ndarray, labels: np.ndarray, seed: int = 0
 ) -> np.ndarray:
@@ -92,8 +114,8 @@ def cross_calibrate(
         [S', N, K] normalised log-probabilities, float64.
     """
     labels = np.asarray(labels)
-    order = np.random.default_rng(seed).permutation(len(labels))
-    halves = order[::2], order[1::2]
+    in_second = np.random.default_rng(seed).permutation(len(labels)) % 2 == 1
+    halves = np.flatnonzero(~in_second), np.flatnonzero(in_second)
     parts = [
         calibrate(name, log_probs[:, fitted], labels[fitted]).apply(log_probs[:, scored])
         for fitted, scored in (halves, halves[::-1])

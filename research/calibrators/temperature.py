@@ -4,15 +4,16 @@ Guo et al. 2017, On Calibration of Modern Neural Networks: T minimises the valid
 softmax(logits / T); the most probable class stays the same. T > 1 means that the network was too
 sure.
 
-The fit works on u = log T in float64, by Newton's method kept inside a bracket: gradient descent on
-T in float32 is known to run off to millions, or below zero. With S draws, the NLL is that of the
-mean of the S tempered distributions.
+The fit works on u = log T in float64, inside a bracket that a grid of values gives: gradient
+descent on T in float32 is known to run off to millions, or below zero. With S draws, the NLL is
+that of the mean of the S tempered distributions.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import brentq
+from scipy.optimize import brentq, minimize_scalar
 from scipy.special import log_softmax, logsumexp
 from scipy.stats import chi2
 
@@ -39,38 +40,11 @@ class Fit(NamedTuple):
     diverged: int
 
 
-def _nll(log_probs: np.ndarray, labels: np.ndarray, u: float) -> tuple[float, float, float]:
-    """Mean NLL at T = exp(u) and its first two derivatives in u."""
-    beta = np.exp(-u)
-    tempered = beta * log_probs
-    tempered = tempered - logsumexp(tempered, axis=-1, keepdims=True)  # [S, N, K]
-    probs = np.exp(tempered)
-    mean = np.sum(probs * log_probs, axis=-1)  # [S, N]
-    variance = np.sum(probs * np.square(log_probs - mean[..., None]), axis=-1)
-    at_label = np.arange(len(labels)), labels
-    label_log_probs = tempered[:, *at_label]  # [S, N]
-    total = logsumexp(label_log_probs, axis=0)  # [N]
-    share = np.exp(label_log_probs - total)  # [S, N], which draw explains the label
-    slope = log_probs[:, *at_label] - mean  # d log p_s / d beta
-    first = np.sum(share * slope, axis=0)
-    second = np.sum(share * (np.square(slope) - variance), axis=0) - np.square(first)
-    nll = -np.mean(total - np.log(len(log_probs)))
-    by_u = beta * np.mean(first)
-    return nll, by_u, -by_u - np.square(beta) * np.mean(second)
-
-
-def _newton(log_probs, labels, low: float, high: float) -> float:
-    u = (low + high) / 2
-    for _ in range(100):
-        _, slope, curvature = _nll(log_probs, labels, u)
-        low, high = (low, u) if slope > 0 else (u, high)
-        proposal = u - slope / curvature if curvature > 0 else np.inf
-        if not low < proposal < high:
-            proposal = (low + high) / 2
-        if abs(proposal - u) < 1e-12:
-            break
-        u = proposal
-    return proposal
+def _nll(log_probs: np.ndarray, labels: np.ndarray, u: float) -> float:
+    """Mean NLL at T = exp(u)."""
+    tempered = log_softmax(np.exp(-u) * log_probs, axis=-1)  # [S, N, K]
+    total = logsumexp(tempered[:, np.arange(len(labels)), labels], axis=0)  # [N]
+    return -np.mean(total - np.log(len(log_probs)))
 
 
 def fit_temperature(log_probs: np.ndarray, labels: np.ndarray) -> Fit:
@@ -80,16 +54,13 @@ def fit_temperature(log_probs: np.ndarray, labels: np.ndarray) -> Fit:
         log_probs: [S, N, K] log-probabilities or logits of S draws.
         labels: [N] int.
     """
-    log_probs = np.asarray(log_probs, np.float64)
-
-    def nll(u):
-        return _nll(log_probs, labels, u)[0]
-
+    nll = partial(_nll, np.asarray(log_probs, np.float64), labels)
     grid = np.linspace(-LOG_T_BOUND, LOG_T_BOUND, 41)
     best = int(np.argmin([nll(u) for u in grid]))
     if best in (0, len(grid) - 1):
         return Fit(1.0, 0.0, np.inf, nll(0.0), nll(0.0), -1 if best == 0 else 1)
-    u = _newton(log_probs, labels, grid[best - 1], grid[best + 1])
+    bracket = grid[best - 1], grid[best + 1]
+    u = minimize_scalar(nll, bounds=bracket, method="bounded", options={"xatol": 1e-9}).x
     # Profile likelihood: the total NLL rises by half the chi-squared quantile at the interval's
     # ends.
     ceiling = nll(u) + chi2.ppf(0.95, df=1) / 2 / len(labels)
@@ -101,24 +72,6 @@ def fit_temperature(log_probs: np.ndarray, labels: np.ndarray) -> Fit:
     low = np.exp(brentq(excess, -bound, u)) if excess(-bound) > 0 else 0.0
     high = np.exp(brentq(excess, u, bound)) if excess(bound) > 0 else np.inf
     return Fit(float(np.exp(u)), float(low), float(high), nll(0.0), nll(u), 0)
-
-
-def cross_fit(log_probs: np.ndarray, labels: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Tempered predictions where nothing else is held out: each half is scored with the other's T.
-
-    Args:
-        log_probs: [S, N, K].
-        labels: [N] int.
-        seed: which half an example falls into.
-
-    Returns:
-        [S, N, K] normalised log-probabilities, float64.
-    """
-    second_half = np.random.default_rng(seed).permutation(len(labels)) % 2 == 1
-    tempered = np.asarray(log_probs, np.float64).copy()
-    for half in (second_half, ~second_half):
-        tempered[:, half] /= fit_temperature(log_probs[:, ~half], labels[~half]).temperature
-    return tempered - logsumexp(tempered, axis=-1, keepdims=True)
 
 
 def temperature(log_probs: np.ndarray, labels: np.ndarray) -> Calibrator:
@@ -138,5 +91,6 @@ def temperature(log_probs: np.ndarray, labels: np.ndarray) -> Calibrator:
             "low": fit.low,
             "high": fit.high if np.isfinite(fit.high) else None,
             "separable": fit.diverged == -1,
+            "diverged": fit.diverged,
         },
     )

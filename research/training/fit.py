@@ -44,7 +44,7 @@ class Options(NamedTuple):
 
 
 class Fitted(NamedTuple):
-    """A method that is ready to predict."""
+    """A method that is ready to predict; calibrators of the recipe are yet to be fitted."""
 
     recipe: Recipe
     method: Method
@@ -94,10 +94,6 @@ def _train(recipe, model, dataset, options, key, directory, mesh, params, watch)
     method = recipes.build(recipe, given)
     if recipe == Recipe("point") and params is not None:
         return _Trained(method, replicate(method.init(key, None, params), mesh), 0, 0, 0, 0.0)
-    if (wrap := recipes.wrapper_of_state(recipe)) is not None:
-        inner = _train(recipe.inner, model, dataset, options, key, directory, mesh, params, watch)
-        return inner._replace(method=method, state=wrap(inner.state))
-
     start, before = None, 0
     if (first := recipes.starting_point(recipe)) is not None:
         trained = _train(first, model, dataset, options, key, directory, mesh, params, watch)
@@ -157,7 +153,8 @@ def fit(
         SystemExit: told to stop; the same call goes on there.
     """
     train_key, finish_key = jax.random.split(key)
-    trained = _train(recipe, model, dataset, options, train_key, directory, mesh, params, watch)
+    within = recipes.uncalibrated(recipe)
+    trained = _train(within, model, dataset, options, train_key, directory, mesh, params, watch)
     started = time.perf_counter()
     finished = jax.block_until_ready(trained.method.finish(finish_key, trained.state, dataset))
     seconds = trained.seconds + time.perf_counter() - started

@@ -1,9 +1,10 @@
 """From a line such as `ensemble(swag(rank=10), num_members=3)` to a `Method`.
 
 A recipe names files of research/methods and gives their options; wrappers take another recipe
-first. Nothing is evaluated: the text is read as names, numbers and strings. What a factory needs to
-know of the training it is part of (the network, N, the number of steps), it gets by the names of
-its parameters. How a method is trained can be told among its options, by the fields of `Training`:
+first. A calibrator around a recipe, as in `temperature(swag)`, maps that method's predictions.
+Nothing is evaluated: the text is read as names, numbers and strings. What a factory needs to know
+of the training it is part of (the network, N, the number of steps), it gets by the names of its
+parameters. How a method is trained can be told among its options, by the fields of `Training`:
 `bayes_by_backprop(start=scratch, epochs=2)`.
 """
 
@@ -11,12 +12,12 @@ import ast
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import optax
 
 import research.methods
+from research.calibrators.fit import calibrator_names
 from research.method import Method, Model, Training
 from research.runtime.errors import UserError
 from research.training.optimizer import SCHEDULES
@@ -47,8 +48,9 @@ class Given(NamedTuple):
 
 
 def method_names() -> list[str]:
-    """Every file in research/methods."""
-    return sorted(module.name for module in pkgutil.iter_modules(research.methods.__path__))
+    """Every file in research/methods that is a method."""
+    names = (module.name for module in pkgutil.iter_modules(research.methods.__path__))
+    return sorted(name for name in names if not name.startswith("_"))
 
 
 def _module(name: str):
@@ -60,12 +62,14 @@ def _parameters(name: str) -> dict[str, inspect.Parameter]:
 
 
 def is_wrapper(name: str) -> bool:
-    """Whether a method is made of another one."""
-    return next(iter(_parameters(name))) == "method"
+    """Whether it takes a method: an ensemble of several, or a calibrator."""
+    return name in calibrator_names() or next(iter(_parameters(name))) == "method"
 
 
 def options_of(name: str) -> dict[str, Any]:
-    """What a recipe can tell a method, with the defaults."""
+    """What a recipe can tell a method, with the defaults; a calibrator has no options."""
+    if name in calibrator_names():
+        return {}
     options = {
         option: parameter.default
         for option, parameter in _parameters(name).items()
@@ -88,10 +92,9 @@ def _recipe(node: ast.expr, text: str) -> Recipe:
     if not isinstance(call.func, ast.Name) or any(k.arg is None for k in call.keywords):
         raise UserError(f"--methods {text}: write them as in point,ensemble(swag,num_members=3)")
     name = call.func.id
-    if name not in method_names():
-        raise UserError(
-            f"--methods: there is no method {name}; choose from {', '.join(method_names())}"
-        )
+    names = sorted([*method_names(), *calibrator_names()])
+    if name not in names:
+        raise UserError(f"--methods: there is no method {name}; choose from {', '.join(names)}")
     known = options_of(name)
     if is_wrapper(name) != (len(call.args) == 1) or len(call.args) > 1:
         way_out = f"{name}(point)" if is_wrapper(name) else f"{name}({next(iter(known), '')}=...)"
@@ -104,6 +107,11 @@ def _recipe(node: ast.expr, text: str) -> Recipe:
         value = _value(keyword.value, f"{name}({keyword.arg}=...)")
         options.append((keyword.arg, value))
     inner = _recipe(call.args[0], text) if call.args else None
+    if calibrators_of(inner) and name not in calibrator_names():
+        raise UserError(
+            f"--methods: {name}({inner}): a calibrator maps the predictions of the whole; put it "
+            f"outside, as in {inner.name}({name}(point))"
+        )
     return Recipe(name, inner, tuple(sorted(options)))
 
 
@@ -124,6 +132,18 @@ def parse(text: str) -> tuple[Recipe, ...]:
         ) from error
     recipes = [_recipe(node, text) for node in tree.elts]
     return tuple(dict.fromkeys(recipes))  # each once
+
+
+def calibrators_of(recipe: Recipe | None) -> tuple[str, ...]:
+    """The calibrators around a method, the innermost first, in the order they are applied in."""
+    if recipe is None or recipe.name not in calibrator_names():
+        return ()
+    return (*calibrators_of(recipe.inner), recipe.name)
+
+
+def uncalibrated(recipe: Recipe) -> Recipe:
+    """The method inside the calibrators, which are fitted to its predictions when it is trained."""
+    return uncalibrated(recipe.inner) if recipe.name in calibrator_names() else recipe
 
 
 def base(recipe: Recipe) -> Recipe:
@@ -182,13 +202,8 @@ def with_options(recipe: Recipe, **options: Any) -> Recipe:
     return Recipe(recipe.name, inner, tuple(sorted(kept.items())))
 
 
-def wrapper_of_state(recipe: Recipe) -> Callable[[Any], Any] | None:
-    """Where a wrapper trains nothing: its state around the trained state of what it wraps."""
-    return getattr(_module(recipe.name), "wrap", None)
-
-
 def build(recipe: Recipe, given: Given) -> Method:
-    """The method.
+    """The method; calibrators around it are no part of it.
 
     Args:
         recipe: from `parse`.
@@ -197,6 +212,7 @@ def build(recipe: Recipe, given: Given) -> Method:
     Raises:
         UserError: an option's value is refused by the method.
     """
+    recipe = uncalibrated(recipe)
     factory = getattr(_module(recipe.name), recipe.name)
     options = dict(recipe.options)
     if recipe.inner is not None:

@@ -2,7 +2,13 @@ import numpy as np
 import pytest
 from scipy.special import logsumexp
 
-from research.calibrators.fit import calibrate, calibrator_names, cross_calibrate, parse
+from research.calibrators.fit import (
+    calibrate,
+    calibrate_in_turn,
+    calibrator_names,
+    cross_calibrate,
+    parse,
+)
 from research.runtime.errors import UserError
 
 
@@ -34,12 +40,21 @@ def test_labels_that_do_not_fit_are_one_line():
         calibrate("vector", np.log(np.full((1, 4, 2), 0.5)), [0, 1])
 
 
+def test_a_second_calibrator_is_fitted_to_what_the_first_one_gives():
+    log_probs, labels = _sample(2, 200)
+    first = calibrate("temperature", log_probs, labels)
+    second = calibrate("vector", first.apply(log_probs), labels)
+    both = calibrate_in_turn(("temperature", "vector"), log_probs, labels)
+    np.testing.assert_array_equal(both(log_probs), second.apply(first.apply(log_probs)))
+    assert calibrate_in_turn((), log_probs, labels)(log_probs) is log_probs
+
+
 @pytest.mark.parametrize("n", [60, 61])
 def test_cross_calibration_scores_each_half_with_the_other_halfs_fit(n):
     log_probs, labels = _sample(0, n)
     crossed = cross_calibrate("histogram", log_probs, labels, seed=3)
-    order = np.random.default_rng(3).permutation(n)
-    for fitted, scored in ((order[::2], order[1::2]), (order[1::2], order[::2])):
+    half = np.random.default_rng(3).permutation(n) % 2 == 1
+    for fitted, scored in ((half, ~half), (~half, half)):
         fit = calibrate("histogram", log_probs[:, fitted], labels[fitted])
         np.testing.assert_array_equal(crossed[:, scored], fit.apply(log_probs[:, scored]))
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from scipy.special import log_softmax
 
 from experiments import cli
 from experiments.benchmark import __main__ as benchmark
@@ -90,7 +91,7 @@ def test_the_draws_of_a_method_are_tempered_before_they_are_averaged(rows, out):
     assert one[0] == one[1]  # of one network the answers stay
 
     draws = np.log(np.array([[[0.8, 0.2]], [[0.1, 0.9]]]))
-    found = np.exp(benchmark_run._plain_and_tempered(draws, 2.0))
+    found = np.exp(benchmark_run._plain_and_tempered(draws, lambda x: log_softmax(x / 2, axis=-1)))
     roots = np.sqrt(np.exp(draws))
     wanted = [np.exp(draws).mean(0), (roots / roots.sum(-1, keepdims=True)).mean(0)]
     np.testing.assert_allclose(found, wanted, rtol=1e-6)
@@ -137,7 +138,7 @@ def test_the_same_command_again_trains_nothing_and_prints_the_same(
     out, strange, capsys, monkeypatch
 ):
     table = (out / "table.md").read_text()
-    for name in ("fit", "predictor", "fit_temperature"):
+    for name in ("fit", "predictor", "calibrate"):
         monkeypatch.setattr(benchmark_run, name, lambda *_: pytest.fail("nothing is left to do"))
     monkeypatch.setattr(benchmark, "load", lambda *_, **__: pytest.fail("no data are needed"))
     _run(*TINY, "--ood", strange, "--seeds", "2", "--out", out)

@@ -160,8 +160,6 @@ class TestEveryMethod:
         _assert_equal(state, trained.state)
 
     def test_eight_devices_equal_one(self, name):
-        if name.startswith("temperature("):
-            pytest.skip("its step is that of the method inside, which is tested")
         method, mesh = _build(name, optax.sgd(0.05)), data_mesh()
         assert mesh.size == 8
         batch = _batch(method)

@@ -53,8 +53,8 @@ def test_what_starts_from_the_point_network_has_it_trained_once(dataset, tmp_pat
     assert point.steps == tempered.steps == 16
     assert point.seconds > 0
     assert _same(dropout.state.params, point.state.params)
-    assert _same(tempered.state.inner, point.state)
-    assert tempered.state.fit.temperature != 1
+    assert _same(tempered.state, point.state)
+    assert str(tempered.recipe) == "temperature(point)"
     assert sorted(each.name for each in tmp_path.iterdir()) == ["point"]
     assert {p: p.read_text().count("\n") for p in stamps} == dict.fromkeys(stamps, 4)
 

@@ -38,6 +38,8 @@ def test_the_same_recipe_twice_is_one():
         ("mc_dropout(**x)", "write them as in"),
         ("__import__('os').system('true')", "write them as in"),
         ("1", "write them as in"),
+        ("vector", "vector is written as in vector(point)"),
+        ("ensemble(temperature(swag))", "put it outside, as in temperature(ensemble(point))"),
     ],
 )
 def test_bad_text_is_refused_in_one_line(text, told):
@@ -68,6 +70,14 @@ def test_what_is_trained_first():
     )
 
 
+def test_calibrators_stand_around_a_method():
+    told = parse("vector(temperature(ensemble(mc_dropout)))")[0]
+    assert recipe.calibrators_of(told) == ("temperature", "vector")
+    assert str(recipe.uncalibrated(told)) == "ensemble(mc_dropout)"
+    assert recipe.calibrators_of(parse("ensemble(point)")[0]) == ()
+    assert recipe.build(told, _given()).members == 5
+
+
 def test_factories_get_what_they_ask_for():
     method = recipe.build(parse("ensemble(mc_dropout(num_samples=3), num_members=2)")[0], _given())
     assert (method.num_draws, method.members) == (6, 2)
@@ -82,7 +92,7 @@ def test_options_go_where_they_are_known_and_were_not_told():
 
 def test_every_base_method_says_how_it_is_trained():
     names = recipe.method_names()
-    assert {"point", "ensemble", "temperature"} <= set(names)
+    assert {"point", "ensemble"} <= set(names)
     for name in names:
         if not recipe.is_wrapper(name):
             recipe.training(Recipe(name))
