@@ -191,7 +191,10 @@ def test_posteriors_are_fitted_and_finished(board, keys, recipe, draws):
     assert log_probs.shape == (2, draws, 64, 2)
     np.testing.assert_allclose(np.exp(log_probs).sum(axis=-1), 1, atol=1e-5)
     if recipe == "temperature(point)":
-        assert np.all(fitted.states.fit.temperature != 1)
+        plain = training.predictives(fit("point", board, keys), keys, board["valid"].images)
+        scale = np.diff(log_probs, axis=-1) / np.diff(plain, axis=-1)  # [2, 1, 64, 1], 1 / T
+        np.testing.assert_allclose(scale, np.broadcast_to(scale[:, :, :1], scale.shape), rtol=1e-3)
+        assert np.all(np.abs(scale - 1) > 0.01)
     if recipe == "laplace":
         assert np.all(np.isfinite(fitted.states.tau))
 
