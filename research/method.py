@@ -67,8 +67,8 @@ def gaussian(noise: float) -> Likelihood:
 class Batch(NamedTuple):
     """What a training step sees."""
 
-    images: jax.Array  # [B, H, W, C] uint8, or cached features [B, ...] float32
-    labels: jax.Array  # [B] int32
+    images: Any  # jax.Array or np.ndarray: [B, H, W, C] uint8, or cached features [B, ...] float32
+    labels: Any  # [B] int32
 
 
 class Model(NamedTuple):

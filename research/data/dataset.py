@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -10,9 +10,11 @@ import numpy as np
 class Images(Protocol):
     """Indexable images: a numpy array (in memory, or memory-mapped), or decoded on demand."""
 
-    shape: tuple[int, ...]  # [N, H, W, 3]
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """[N, H, W, 3]."""
 
-    def __getitem__(self, index: np.ndarray) -> np.ndarray:
+    def __getitem__(self, index: Any, /) -> np.ndarray:
         """Images [n, H, W, 3] uint8 at `index` [n]."""
 
     def __len__(self) -> int:
