@@ -4,6 +4,7 @@ On the features of the base the asker's head is trained: 256 units, dropout, a s
 diagnosis gets its `Evidence` and nothing else.
 """
 
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -12,7 +13,7 @@ import numpy as np
 from scipy.special import log_softmax
 
 from experiments.exam.cases import RIGHT_FORM, Material
-from research.diagnosis.evidence import Evidence, New, Part
+from research.diagnosis.evidence import Evidence, EvidenceSplit, NewImages
 from research.diagnosis.probe import Head, head_model, train_head
 from research.models.preprocess import PREPROCESS
 
@@ -63,30 +64,30 @@ def examine(m: Material, seed: int) -> Evidence:
     params = head.params[1] if m.keeps_last else head.params[0]
     answer = m.answer or (lambda log_probs: log_probs)
 
-    def ask_with(form, images):
+    def predict_as(form, images):
         return answer(_say(m, params, scaled(_in_batches(images, form))))
 
     def prepared(form: str) -> Evidence:
-        parts = {}
+        splits = {}
         for split, images in m.images.items():
             x = scaled(_in_batches(images, form))
-            parts[split] = Part(answer(_say(m, params, x)), m.labels[split], x, images)
+            splits[split] = EvidenceSplit(answer(_say(m, params, x)), m.labels[split], x, images)
         new = None
         if m.new is not None:
             x = scaled(_in_batches(m.new, form))
-            new = New(answer(_say(m, params, x)), x, m.new, np.arange(len(x)).astype(str))
+            new = NewImages(answer(_say(m, params, x)), x, m.new, np.arange(len(x)).astype(str))
         return Evidence(
             classes=m.classes,
-            parts=parts,
+            splits=splits,
             history=head.history,
-            ask=partial(ask_with, form),
+            predict=partial(predict_as, form),
             knows_training=m.knows_training,
             seed=seed,
             new=new,
         )
 
-    others = {form: partial(ask_with, form) for form in PREPROCESS if form != m.form}
-    return prepared(m.form)._replace(ask_as=others, prepared_as=prepared)
+    others = {form: partial(predict_as, form) for form in PREPROCESS if form != m.form}
+    return replace(prepared(m.form), predict_as=others, with_preprocess=prepared)
 
 
 def _say(m: Material, params: dict, x: np.ndarray) -> np.ndarray:

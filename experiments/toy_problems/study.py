@@ -28,7 +28,7 @@ from experiments.toy_problems.training import (
     predictives,
 )
 from research.diagnosis.diagnose import diagnose
-from research.diagnosis.evidence import Evidence, Part
+from research.diagnosis.evidence import Evidence, EvidenceSplit
 from research.diagnosis.verdict import PRESENT
 from research.metrics.calibration import ece
 from research.metrics.scores import scores
@@ -113,7 +113,7 @@ def _named(case: Case, fitted: Fitted, log_probs: dict, drawn: list[Sets]) -> li
     named, splits = [], {"train": "train", "valid": "valid", "test": case.evaluated[0]}
     for seed, sets in enumerate(drawn):
         parts = {
-            split: Part(log_probs[name][seed, 0], sets[name].labels, sets[name].images)
+            split: EvidenceSplit(log_probs[name][seed, 0], sets[name].labels, sets[name].images)
             for split, name in splits.items()
         }
         curve = zip(fitted.history["loss"][seed], fitted.history["valid_nll"][seed], strict=True)

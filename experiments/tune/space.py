@@ -139,7 +139,7 @@ def network_of(
     if not shape:
         return classifier.model
     module = chain.Chain(reshape(layers, **shape))
-    preprocess = PREPROCESS[classifier.preprocess["name"]]
+    preprocess = PREPROCESS[classifier.preprocess]
     model = chain.as_model(module) if is_head else chain.as_model(module, preprocess)
 
     def init(key, images):

@@ -22,7 +22,7 @@ from research.data.dataset import Dataset, Split
 from research.data.images import decode, find, resize
 from research.data.load import load
 from research.data.predictions import read_predictions
-from research.diagnosis.collect import Observed, observe, observe_predictions
+from research.diagnosis.collect import Collected, collect, collect_predictions
 from research.diagnosis.diagnose import Found, diagnose
 from research.models import classifier as classifiers
 from research.models.classifier import Classifier
@@ -73,8 +73,8 @@ def get_classifier(config, directory: Path, mesh) -> tuple[Classifier, Dataset]:
     head = config.head or ("asker" if dataset.test.images.shape[1] >= 128 else "cifar")
     network = VGG16(len(dataset.classes), head, config.width, dtype)
     if config.weights:
-        is_head = config.train == "head"
-        return classifiers.from_weights(dataset, network, config.weights, is_head, work), dataset
+        start = config.weights, config.train
+        return classifiers.from_weights(dataset, network, *start, work), dataset
     return classifiers.fresh(dataset, network), dataset
 
 
@@ -142,7 +142,7 @@ class Subject(NamedTuple):
     splits: dict[str, Split]
     classes: tuple[str, ...]
     judged: dict[str, Predictions]
-    observed: Observed
+    observed: Collected
     found: list[Found]
     cures: dict[str, Cure] = MappingProxyType({})  # what could be kept for new images, by method
 
@@ -151,7 +151,7 @@ def subject_of_predictions(config) -> Subject:
     """A predictions file."""
     file = read_predictions(config.predictions, config.label_column, config.logits)
     check(calibrators(config.calibrate or ""), len(file.classes))
-    observed = observe_predictions(file, config.seed)
+    observed = collect_predictions(file, config.seed)
     data, model = describe_predictions(config.predictions.name, file)
     rows = {name: file.split == name for name in data["counts"]}
     splits = {n: Split(None, file.labels[mask], file.ids[mask]) for n, mask in rows.items()}
@@ -195,7 +195,7 @@ def subject_of_images(config, directory: Path) -> Subject:
     judged = judge(fitted, classifier.dataset, classifier.base_milliseconds)
     params = fitted["point"].state.params
     trained_on = classifier.model, classifier.dataset, options, train_key, training, mesh
-    observed = observe(
+    observed = collect(
         classifier,
         params,
         dataset,

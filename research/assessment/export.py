@@ -98,8 +98,8 @@ def save(
     folder.mkdir(exist_ok=True)
     told = {
         "layers": to_json(classifier.layers),
-        "is_frozen": classifier.is_frozen,
-        "preprocess": classifier.preprocess["name"],
+        "is_frozen": classifier.trainable != "all",
+        "preprocess": classifier.preprocess,
         "bfloat16": bfloat16,
         "recipe": str(fitted.recipe),
         "num_train": classifier.dataset.num_train,
@@ -117,7 +117,7 @@ def save(
         write_whole(folder / VALIDATION, lambda part: save_file(arrays, part))
     state = {n: np.array(leaf, order="C") for n, leaf in _leaves(fitted.state).items()}
     write_whole(folder / "state.safetensors", lambda part: save_file(state, part))
-    base = {n: np.array(leaf, order="C") for n, leaf in _leaves(classifier.base).items()}
+    base = {n: np.array(leaf, order="C") for n, leaf in _leaves(classifier.frozen).items()}
     write_whole(folder / "base.safetensors", lambda part: save_file(base, part))
     write_json(folder / "classifier.json", told)
     return True

@@ -9,6 +9,7 @@ minutes the whole network is trained by `WHOLE` besides, as far as the time goes
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,12 +18,13 @@ import numpy as np
 
 from research.data.dataset import Dataset, Split
 from research.diagnosis import diagnose
-from research.diagnosis.collect import Observed
+from research.diagnosis.collect import Collected
 from research.diagnosis.diagnose import Found
 from research.diagnosis.verdict import PRESENT
 from research.metrics import format
-from research.models import classifier as classifiers
+from research.models import chain
 from research.models.classifier import Classifier, Work
+from research.models.layers import cut
 from research.training.fit import Fitted, Options, fit
 from research.training.recipe import Recipe, parse, training
 
@@ -67,7 +69,7 @@ def choose(found: list[Found]) -> list[Remedy]:
 
 
 def as_it_should_be_learnt(
-    dataset: Dataset, found: list[Found], observed: Observed
+    dataset: Dataset, found: list[Found], observed: Collected
 ) -> tuple[Dataset, str]:
     """The training images counted as the verdicts say, and a sentence about it.
 
@@ -88,7 +90,7 @@ def as_it_should_be_learnt(
 
 def cure_head(
     found: list[Found],
-    observed: Observed,
+    observed: Collected,
     classifier: Classifier,
     params,
     dataset: Dataset,
@@ -117,7 +119,10 @@ def cure_head(
     remedies = choose(found)
     if not remedies or classifier.layers is None:
         return None
-    head, params = classifiers.head_of(classifier, params, dataset, work)
+    head = classifier
+    if classifier.trainable == "all":
+        head = classifier.freeze(params, dataset, work)
+        params = chain.pick(params, cut(classifier.layers)[1])
     learnt, note = as_it_should_be_learnt(head.dataset, found, observed)
     if note:
         params = None  # what starts from a trained head starts from one that learnt these
@@ -127,7 +132,7 @@ def cure_head(
     if not batch_size:
         return None
     options = options._replace(batch_size=batch_size)
-    cured, cures = head._replace(dataset=learnt), {}
+    cured, cures = replace(head, dataset=learnt), {}
     for number, (recipe, against) in enumerate(remedies, start=1):
         print(f"{HEAD}{recipe} ({number} of {len(remedies)} remedies)", file=sys.stderr)
         fitted = fit(recipe, head.model, learnt, options, key, directory, work.mesh, params)

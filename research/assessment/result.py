@@ -6,7 +6,7 @@ import numpy as np
 
 from research.data.dataset import Dataset, Split
 from research.data.predictions import SPLITS, PredictionsFile
-from research.diagnosis.collect import Observed
+from research.diagnosis.collect import Collected
 from research.diagnosis.diagnose import Found
 from research.metrics.evaluate import evaluate, nll_change
 from research.metrics.reliability import confidence_histogram, reliability_curve
@@ -89,7 +89,7 @@ def most_confident_mistakes(
 
 
 def describe_diagnosis(
-    found: list[Found], observed: Observed, splits: dict[str, Split], classes: tuple[str, ...]
+    found: list[Found], observed: Collected, splits: dict[str, Split], classes: tuple[str, ...]
 ) -> list[dict]:
     """The `diagnosis` of a result, in the order of `diagnose`.
 
@@ -106,7 +106,7 @@ def describe_diagnosis(
     """
     predicted = {
         name: scores(part.log_probs[None], part.labels).probs.argmax(axis=1)
-        for name, part in observed.evidence.parts.items()
+        for name, part in observed.evidence.splits.items()
     }
     new = observed.evidence.new
 
@@ -160,14 +160,15 @@ def describe_data(dataset: Dataset) -> dict:
 
 def describe_model(classifier: Classifier, training: dict | None) -> dict:
     """The `model` part of a result."""
+    origin = classifier.origin
     return {
-        "description": classifier.description,
-        "source": classifier.source,
-        "imported": classifier.params is not None,
-        "parameters": classifier.parameters,
-        "preprocess": classifier.preprocess,
-        "parity": classifier.parity,
-        "saturated_output": classifier.saturated_output,
+        "description": origin.description,
+        "source": origin.source,
+        "imported": classifier.trainable == "none",
+        "parameters": origin.parameters,
+        "preprocess": {"name": classifier.preprocess, "reason": origin.preprocess_reason},
+        "parity": origin.parity,
+        "saturated_output": origin.saturated_output,
         "training": training,
     }
 

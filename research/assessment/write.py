@@ -17,7 +17,7 @@ from research.assessment.result import (
 )
 from research.assessment.titles import told
 from research.data.dataset import Split
-from research.diagnosis.collect import Observed
+from research.diagnosis.collect import Collected
 from research.diagnosis.diagnose import Found
 from research.metrics.evaluate import DESCRIPTIONS
 from research.report import page, pictures
@@ -80,9 +80,9 @@ def _save_predictions(
     write_whole(path, lambda part: np.savez_compressed(part, **arrays))
 
 
-def _pictures(result: dict, splits: dict[str, Split], observed: Observed) -> Pictures:
+def _pictures(result: dict, splits: dict[str, Split], observed: Collected) -> Pictures:
     """The images that the result points at, and the mean of the test images in the evidence."""
-    images = observed.evidence.parts["test"].images
+    images = observed.evidence.splits["test"].images
     if images is None:
         return Pictures()
     shown = result["mistakes"] + [s for cause in result["diagnosis"] for s in cause["suspects"]]
@@ -106,7 +106,7 @@ def write_report(
     classes: tuple[str, ...],
     judged: dict[str, Predictions],
     found: list[Found],
-    observed: Observed,
+    observed: Collected,
     cures: Mapping[str, Cure],
     seed: int,
     max_error: float,

@@ -1,8 +1,10 @@
-"""From a judged classifier to the evidence that a diagnosis looks at.
+"""From an evaluated classifier to the evidence for a diagnosis.
 
-At most `MOST` images of each split are looked at: the causes are as plain in a few thousand.
+At most `MOST` images of each split are used: the causes show as plainly in a few thousand.
 """
 
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -10,20 +12,27 @@ import jax
 import numpy as np
 
 from research.data.batches import map_batches
-from research.data.dataset import Dataset, Split
+from research.data.dataset import Dataset
 from research.data.predictions import SPLITS, PredictionsFile
-from research.diagnosis.evidence import Evidence, New, Part
+from research.diagnosis.evidence import Evidence, EvidenceSplit, NewImages
 from research.models.classifier import Classifier
 
 MOST = 4_000
 BATCH = 32
 
 
-class Observed(NamedTuple):
+class Collected(NamedTuple):
     """Evidence, and which images it holds."""
 
     evidence: Evidence
     rows: dict[str, np.ndarray]  # by split: the evidence's rows as indices into the split
+
+
+class _Compiled(NamedTuple):
+    """Two functions of a trained classifier that run over any number of images in batches."""
+
+    features: Callable[[np.ndarray], np.ndarray]  # images [N, H, W, 3] -> [N, ...]
+    predict: Callable[[np.ndarray], np.ndarray]  # images [N, H, W, 3] -> log_probs [N, K] float64
 
 
 def _choose(n: int, seed: int) -> np.ndarray:
@@ -31,7 +40,78 @@ def _choose(n: int, seed: int) -> np.ndarray:
     return np.sort(np.random.default_rng(seed).permutation(n)[:MOST])
 
 
-def observe(
+def _compile(classifier: Classifier, params) -> _Compiled:
+    model = classifier.model
+    run_base = jax.jit(classifier.features)
+    run_model = jax.jit(lambda params, inputs: jax.nn.log_softmax(model.apply(params, inputs)))
+    takes_images = classifier.trainable == "all"
+
+    def features(images):
+        return map_batches(partial(run_base, params), images, BATCH)
+
+    def predict(images):
+        inputs = images if takes_images else features(images)
+        return map_batches(partial(run_model, params), inputs, BATCH).astype(np.float64)
+
+    return _Compiled(features, predict)
+
+
+def _splits(
+    compiled: _Compiled,
+    dataset: Dataset,
+    rows: dict[str, np.ndarray],
+    log_probs: Mapping[str, np.ndarray],
+    features: Dataset | None,
+) -> dict[str, EvidenceSplit]:
+    """The chosen rows of every split; what is not given is computed.
+
+    Args:
+        compiled: the classifier.
+        dataset: images.
+        rows: by split: indices.
+        log_probs: by split: [S, N, K]; empty where they are not known.
+        features: cached features of all images; None where there are none.
+    """
+    found = {}
+    for name, split in dataset.splits.items():
+        index = rows[name]
+        images = np.asarray(split.images[index])
+        known = log_probs[name][0, index].astype(np.float64) if name in log_probs else None
+        inputs = features.splits[name].images[index] if features else compiled.features(images)
+        found[name] = EvidenceSplit(
+            compiled.predict(images) if known is None else known,
+            split.labels[index],
+            np.asarray(inputs, np.float32),
+            images,
+        )
+    return found
+
+
+def _evidence(
+    classifier: Classifier,
+    params,
+    dataset: Dataset,
+    rows: dict[str, np.ndarray],
+    log_probs: Mapping[str, np.ndarray],
+    history: tuple[dict, ...],
+    seed: int,
+    new: tuple[np.ndarray, np.ndarray] | None,
+) -> Evidence:
+    compiled = _compile(classifier, params)
+    features = None if classifier.trainable == "all" else classifier.dataset
+    return Evidence(
+        classes=dataset.classes,
+        splits=_splits(compiled, dataset, rows, log_probs, features),
+        history=history,
+        predict=compiled.predict,
+        new=new
+        and NewImages(compiled.predict(new[0]), compiled.features(new[0]).astype(np.float32), *new),
+        knows_training=bool(history) or dataset.given_splits,
+        seed=seed,
+    )
+
+
+def collect(
     classifier: Classifier,
     params,
     dataset: Dataset,
@@ -39,82 +119,40 @@ def observe(
     history: tuple[dict, ...],
     seed: int,
     new: tuple[np.ndarray, np.ndarray] | None = None,
-) -> Observed:
+) -> Collected:
     """The evidence about a network.
 
     Args:
-        classifier: what was judged.
+        classifier: the classifier.
         params: its trained weights.
-        dataset: of images.
-        log_probs: as it is, by split: [S, N, K].
+        dataset: images.
+        log_probs: its predictions by split: [S, N, K].
         history: rows of its training's metrics.jsonl; empty where it was trained elsewhere.
-        seed: decides which images are looked at.
+        seed: decides which images are used.
         new: images [N, H, W, 3] uint8 to compare with, and their ids [N].
     """
-    answer = jax.jit(
-        lambda params, inputs: jax.nn.log_softmax(classifier.model.apply(params, inputs))
-    )
-
-    def look(see, images):
-        compiled = jax.jit(see)
-        return map_batches(lambda batch: compiled(params, batch), images, BATCH)
-
-    def ask(see, images):
-        inputs = look(see, images) if classifier.is_frozen else images
-        return map_batches(lambda batch: answer(params, batch), inputs, BATCH).astype(np.float64)
-
     rows = {name: _choose(len(split.labels), seed) for name, split in dataset.splits.items()}
+    evidence = _evidence(classifier, params, dataset, rows, log_probs, history, seed, new)
+    others = {name: classifier.with_preprocess(name) for name in classifier.other_preprocess}
 
-    def part(name, see, says):
-        split = _pick(dataset.splits[name], rows[name])
-        if classifier.is_frozen and see is classifier.see:
-            seen = classifier.dataset.splits[name].images[rows[name]]
-        else:
-            seen = look(see, split.images)
-        return Part(says(name, split), split.labels, np.asarray(seen, np.float32), split.images)
+    def with_preprocess(name: str) -> Evidence:
+        return _evidence(others[name], params, dataset, rows, {}, history, seed, new)
 
-    def compared(see):
-        if new is None:
-            return None
-        return New(ask(see, new[0]), look(see, new[0]).astype(np.float32), *new)
-
-    def prepared(form):
-        see = classifier.see_as[form]
-        parts = {n: part(n, see, lambda n, split: ask(see, split.images)) for n in dataset.splits}
-        return evidence._replace(parts=parts, ask=partial(ask, see), ask_as={}, new=compared(see))
-
-    parts = {
-        n: part(n, classifier.see, lambda n, split: log_probs[n][0, rows[n]].astype(np.float64))
-        for n in dataset.splits
-    }
-    evidence = Evidence(
-        classes=dataset.classes,
-        parts=parts,
-        history=history,
-        new=compared(classifier.see),
-        ask=partial(ask, classifier.see),
-        ask_as={form: partial(ask, see) for form, see in classifier.see_as.items()},
-        prepared_as=prepared,
-        knows_training=bool(history) or dataset.given_splits,
-        seed=seed,
-    )
-    return Observed(evidence, rows)
+    predict_as = {name: _compile(other, params).predict for name, other in others.items()}
+    evidence = replace(evidence, predict_as=predict_as, with_preprocess=with_preprocess)
+    return Collected(evidence, rows)
 
 
-def _pick(split: Split, rows: np.ndarray) -> Split:
-    return Split(np.asarray(split.images[rows]), split.labels[rows], split.ids[rows])
-
-
-def observe_predictions(file: PredictionsFile, seed: int) -> Observed:
-    """The evidence about a predictions file: answers and labels, nothing else."""
-    rows, parts = {}, {}
+def collect_predictions(file: PredictionsFile, seed: int) -> Collected:
+    """The evidence about a predictions file: predictions and labels, nothing else."""
+    rows, splits = {}, {}
     for name in SPLITS:
         of_split = np.flatnonzero(file.split == name)
         if len(of_split):
             rows[name] = _choose(len(of_split), seed)
             index = of_split[rows[name]]
-            parts[name] = Part(file.log_probs[index], file.labels[index])
+            splits[name] = EvidenceSplit(file.log_probs[index], file.labels[index])
     evidence = Evidence(
-        classes=file.classes, parts=parts, knows_training="train" in parts, seed=seed
+        classes=file.classes, splits=splits, knows_training="train" in splits, seed=seed
     )
-    return Observed(evidence, rows)
+    return Collected(evidence, rows)

@@ -1,10 +1,10 @@
-"""Why is it so sure? Every cause in `causes/` is asked, and those present are ranked.
+"""Every cause in `causes/` is examined, and those that are present are ranked.
 
-A cause is a file with a `TITLE`, a sentence in a person's words, and `judge(evidence) -> Verdict`.
-A new cause is a new file. Faults of what goes into the network or comes out of it
-(`FAULT_OF = "input"` or `"output"`) are asked first, in that order: what they spoil is mended
-before anything else is judged, or they would be taken for faults of the training. Those present
-come first, by the NLL that each explains or hides.
+A cause is a file with a `TITLE`, a sentence in plain English, and `examine(evidence) -> Verdict`. A
+new cause is a new file. Faults of what goes into the network or comes out of it
+(`FAULT_OF = "input"` or `"output"`) are examined first, in that order: the evidence is corrected
+for them before the other causes see it, or they would be taken for faults of the training. Causes
+that are present come first, by the NLL that each explains or hides.
 """
 
 import importlib
@@ -20,7 +20,7 @@ STAGES = ("input", "output", "training")
 
 
 class Found(NamedTuple):
-    """A verdict and whose it is."""
+    """A verdict and its cause."""
 
     cause: str  # the file's name
     title: str
@@ -44,20 +44,20 @@ def _weight(found: Found) -> float:
 
 
 def diagnose(evidence: Evidence) -> list[Found]:
-    """Asks every cause.
+    """Examines every cause.
 
     Args:
         evidence: of one classifier.
 
     Returns:
-        Those present, the weightiest first; then what cannot be told; then what is absent.
+        Those present, the largest NLL first; then what cannot be told; then what is absent.
     """
     modules = {name: load(name) for name in cause_names()}
     stage = {n: STAGES.index(getattr(m, "FAULT_OF", "training")) for n, m in modules.items()}
     found = []
     for name in sorted(modules, key=lambda name: (stage[name], name)):
-        verdict = modules[name].judge(evidence)
+        verdict = modules[name].examine(evidence)
         found.append(Found(name, modules[name].TITLE, verdict))
-        evidence = verdict.mended or evidence
+        evidence = verdict.corrected or evidence
     order = {PRESENT: 0, UNKNOWN: 1, ABSENT: 2}
-    return sorted(found, key=lambda each: (order[each.verdict.state], -_weight(each)))
+    return sorted(found, key=lambda one: (order[one.verdict.state], -_weight(one)))

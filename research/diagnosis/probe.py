@@ -2,7 +2,7 @@
 
 A head of one hidden layer on the principal components of cached features, with early stopping,
 dropout and weight decay: a head as it should have been trained. It stands in for the classifier's
-own, which may be any; causes in the data are told by refits against refits. All of them share one
+own, which may be any; causes in the data are told by probe against probe. All of them share one
 compiled program, as a change is an array: the weight of each training example (0 removes it).
 """
 
@@ -175,7 +175,7 @@ class Refit(NamedTuple):
         return -self.log_probs[split][np.arange(len(labels)), labels]
 
 
-class Refits:
+class Probe:
     """Heads refitted on the features of one classifier."""
 
     def __init__(
@@ -217,7 +217,7 @@ class Refits:
 
     @property
     def train_labels(self) -> np.ndarray:
-        """Of the training examples that refits use: [N]."""
+        """Of the training examples that probe use: [N]."""
         return self.labels["train"][self.kept]
 
     def fit(
@@ -226,7 +226,7 @@ class Refits:
         """One head.
 
         Args:
-            weights: of the training examples that refits use [N]; 0 removes one.
+            weights: of the training examples that probe use [N]; 0 removes one.
             valid_weights: of the validation examples.
         """
         head = train_head(
@@ -241,7 +241,7 @@ class Refits:
         return Refit(head.best)
 
     @cached_property
-    def healthy(self) -> Refit:
+    def reference(self) -> Refit:
         """Nothing changed: the head as it should have been trained."""
         return self.fit()
 

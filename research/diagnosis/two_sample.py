@@ -14,7 +14,7 @@ from research.metrics.intervals import Estimate, bootstrap
 FOLDS, REPLICATES = 5, 200
 
 
-def told_apart(
+def two_sample_test(
     x: np.ndarray, is_second: np.ndarray, labels: np.ndarray, *, seed: int
 ) -> tuple[Estimate, np.ndarray]:
     """How well the samples are told apart, class by class.

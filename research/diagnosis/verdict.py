@@ -33,7 +33,7 @@ class Verdict(NamedTuple):
     suspects: tuple[tuple[str, int], ...] = ()  # (split, index) of images worth a look
     heat: np.ndarray | None = None  # [rows, columns], what each region of the images matters
     counts: np.ndarray | None = None  # [N] of the training images: how often each should be learnt
-    mended: Any = None  # Evidence without this cause, for the causes that are asked after it
+    corrected: Any = None  # Evidence without this cause, for the causes that are asked after it
 
 
 def mean_of(values: np.ndarray, seed: int) -> Estimate:

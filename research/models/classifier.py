@@ -1,13 +1,14 @@
-"""The classifier that is judged: fresh, or on top of somebody's weights.
+"""The classifier that is evaluated: a network cut once into a base and a head.
 
-Somebody's whole model is `imported_classifier.py`'s. Whichever it is, methods get a `Model` and a
-`Dataset`. Where the base is frozen they are the head and the base's features; where all weights are
-trained, the whole network and the images.
+The base is the part whose features can be computed once and cached; the head is what follows. A
+classifier starts fresh, on top of ImageNet weights, or from somebody's whole model
+(`imported.py`). Methods see none of this: they get `model` and `dataset`, which are the head and
+the cached features where the base is frozen, and the whole network and the images elsewhere.
 """
 
-from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -19,6 +20,7 @@ from research.method import Model
 from research.models import chain
 from research.models.features import compute_features, identify
 from research.models.imagenet import features, load_weights
+from research.models.layers import Dropout, Layer, cut
 from research.models.parity import check_parity
 from research.models.preprocess import PREPROCESS
 from research.models.vgg import BLOCKS, VGG16
@@ -27,27 +29,15 @@ from research.runtime.errors import UserError
 PARITY_IMAGES = 8
 
 
-class Classifier(NamedTuple):
-    """What is judged, and how it came about."""
+class Origin(NamedTuple):
+    """What a classifier is and where it came from, as the report describes it."""
 
-    model: Model  # of the weights that are trained or judged: head or whole network
-    dataset: Dataset  # what `model` takes: features or images
-    params: Any  # trained already; None: to be trained
-    has_dropout: bool
     description: str
-    source: str  # "trained here" or a file's name
+    source: str  # "trained here" or the name of a file
     parameters: int  # of the whole network
-    preprocess: dict[str, str]  # name and reason
-    parity: float | None  # relative difference from Keras' own outputs
-    saturated_output: bool
-    base_milliseconds: float  # of the frozen base, per image
-    see: Callable  # (params, images [B, H, W, 3] uint8) -> [B, ...]: what the head sees
-    is_frozen: bool  # `model` takes what `see` gives; else it takes images
-    layers: tuple[chain.Layer, ...] | None  # of the whole network; None: a black box
-    base: dict  # frozen weights below the head
-    # The same with pixels prepared otherwise, where nobody knows how it should be: name -> see.
-    see_as: Mapping[str, Callable] = MappingProxyType({})
-    dtype: Any = None  # to compute in; None: float32
+    preprocess_reason: str  # why the pixels are prepared as they are
+    parity: float | None = None  # relative difference from Keras' own outputs
+    saturated_output: bool = False
 
 
 class Work(NamedTuple):
@@ -58,23 +48,122 @@ class Work(NamedTuple):
     mesh: Mesh
 
 
-def starting_from(model: Model, params: dict, dataset: Dataset) -> tuple[Model, Dataset]:
-    """The same model whose initial weights are `params`, where it has them.
+@dataclass(frozen=True, eq=False)
+class Classifier:
+    """A base, a head, and which of their weights are trained.
 
-    The data set's fingerprint then tells the weights apart too, so that a run is not resumed on
-    others.
+    A black box is a base that gives logits, below a head that leaves them as they are.
     """
-    started = model._replace(init=lambda key, images: {**model.init(key, images), **params})
-    return started, dataset._replace(fingerprint=identify("start", params, dataset))
+
+    base: Model  # prepared images [B, H, W, 3] float32 -> features [B, ...]
+    head: Model  # features [B, ...] -> logits [B, K]
+    trainable: str  # "none", "head" or "all"
+    preprocess: str  # how pixels are prepared: a name in `PREPROCESS`
+    origin: Origin
+    dataset: Dataset | None  # the inputs of `model`; None: they have not been computed
+    layers: tuple[Layer, ...] | None = None  # of the whole network; None: a black box
+    dtype: Any = None  # the type to compute in; None: float32
+    start: dict = field(default_factory=dict)  # weights that `model` starts from, where it has any
+    frozen: dict = field(default_factory=dict)  # weights of the base, unless "all" are trained
+    base_milliseconds: float = 0.0  # of the frozen base, per image
+    other_preprocess: tuple[str, ...] = ()  # names that are as likely: no file tells which is right
+
+    @cached_property
+    def model(self) -> Model:
+        """What methods train or evaluate: the head, or the whole network where all is trained."""
+        model = self.head
+        if self.trainable == "all":
+            network = chain.Chain(self.layers, self.dtype)
+            model = chain.as_model(network, PREPROCESS[self.preprocess])
+        start = self.start
+        return model._replace(init=lambda key, inputs: {**model.init(key, inputs), **start})
+
+    @property
+    def params(self) -> dict | None:
+        """The weights of `model`, if it is not to be trained; None: it is."""
+        return self.start if self.trainable == "none" else None
+
+    @property
+    def has_dropout(self) -> bool:
+        """Whether the network has dropout with a rate above 0."""
+        layers = self.layers or ()
+        return any(isinstance(layer, Dropout) and layer.rate > 0 for layer in layers)
+
+    def features(self, params, images: jax.Array) -> jax.Array:
+        """What the head gets of images.
+
+        Args:
+            params: weights of `model`.
+            images: [B, H, W, 3] uint8.
+
+        Returns:
+            [B, ...] float32.
+        """
+        weights = _pick(params, self.base) if self.trainable == "all" else self.frozen
+        return self.base.apply(weights, PREPROCESS[self.preprocess](images))
+
+    def logits(self, params, features: jax.Array) -> jax.Array:
+        """Logits [B, K] of features [B, ...], with weights of `model`."""
+        return self.head.apply(_pick(params, self.head), features)
+
+    def with_preprocess(self, name: str) -> "Classifier":
+        """The same weights on pixels prepared otherwise; no features are cached."""
+        dataset = self.dataset if self.trainable == "all" else None
+        return replace(self, preprocess=name, other_preprocess=(), dataset=dataset)
+
+    def start_from(self, weights: dict) -> "Classifier":
+        """The same with those of the weights that `model` has; others start at random.
+
+        The data set's fingerprint then depends on the weights too, so that a run is not resumed
+        from others.
+        """
+        start = _pick(weights, self.model)
+        fingerprint = identify("start", start, self.dataset)
+        return replace(self, start=start, dataset=self.dataset._replace(fingerprint=fingerprint))
+
+    def freeze(self, params, dataset: Dataset, work: Work) -> "Classifier":
+        """The same with its base frozen: the base runs once, and methods get the head.
+
+        Args:
+            params: weights, those of the base among them.
+            dataset: images.
+            work: where the base runs.
+        """
+        frozen = params if self.layers is None else _pick(params, self.base)
+        preprocess = PREPROCESS[self.preprocess]
+
+        def run_base(weights, images):
+            return self.base.apply(weights, preprocess(images))
+
+        featured = compute_features(run_base, frozen, dataset, *work)
+        return replace(
+            self,
+            trainable="head" if self.trainable == "all" else self.trainable,
+            dataset=featured.dataset,
+            start={},
+            frozen=frozen,
+            base_milliseconds=featured.milliseconds_per_image,
+        )
 
 
-def has_dropout(layers: tuple[chain.Layer, ...]) -> bool:
-    """Whether a network has dropout that does something."""
-    return any(isinstance(layer, chain.Dropout) and layer.rate > 0 for layer in layers)
+def _pick(params: dict, model: Model) -> dict:
+    """The weights of the layers that a model has."""
+    return {name: weights for name, weights in params.items() if name in model.layers}
+
+
+def base_and_head(layers: tuple[Layer, ...], dtype) -> tuple[Model, Model]:
+    """A network as base and head.
+
+    Args:
+        layers: of the whole network.
+        dtype: the type to compute in.
+    """
+    base, head = cut(layers)
+    return chain.as_model(chain.Chain(base, dtype)), chain.as_model(chain.Chain(head, dtype))
 
 
 def _fitting(weights: dict, shapes: dict, source: str) -> dict:
-    """The weights that the network has a place for; another number of classes starts afresh.
+    """The weights that fit the network; with another number of classes the last layer is left out.
 
     Raises:
         UserError: a layer has another shape, as fc1 has at another image size.
@@ -86,142 +175,67 @@ def _fitting(weights: dict, shapes: dict, source: str) -> dict:
             kept[name] = layer
         elif name != "predictions":
             raise UserError(
-                f"--weights {source}: its layer {name} does not fit images of this size; give "
-                "--image_size 224, or another --head"
+                "weights",
+                f"its layer {name} does not fit images of this size",
+                "give `image_size` 224, or another `head`",
+                value=source,
             )
     return kept
 
 
-def seeing(layers, preprocess: Callable, dtype, frozen: dict | None = None) -> Callable:
-    """What the head sees, by the weights in `params`, or by frozen ones."""
-    base = chain.cut(layers)[0]
-    model = chain.as_model(chain.Chain(base, dtype), preprocess)
-
-    def see(params, images):
-        return model.apply(chain.pick(params if frozen is None else frozen, base), images)
-
-    return see
-
-
-def on_features(
-    layers, params: dict, preprocess: Callable, dataset: Dataset, dtype, work: Work
-) -> tuple[Model, Dataset, float]:
-    """Cuts the network; the base runs once, the head is the model.
-
-    Returns:
-        The head, the features it takes, and what the base took, in milliseconds an image.
-    """
-    base, head = chain.cut(layers)
-    base_model = chain.as_model(chain.Chain(base, dtype), preprocess)
-    featured = compute_features(base_model.apply, chain.pick(params, base), dataset, *work)
-    model = chain.as_model(chain.Chain(head, dtype))
-    return model, featured.dataset, featured.milliseconds_per_image
-
-
 def fresh(dataset: Dataset, network: VGG16) -> Classifier:
     """A VGG16 with random weights, to be trained whole."""
-    preprocess = PREPROCESS["torch"]
-    model = chain.as_model(network, preprocess)
-    params = jax.eval_shape(model.init, jax.random.key(0), some(dataset, 1))
+    params = jax.eval_shape(network.init, jax.random.key(0), some(dataset, 1))["params"]
     return Classifier(
-        model=model,
+        *base_and_head(network.layers, network.dtype),
+        trainable="all",
+        preprocess="torch",
+        origin=Origin(
+            _describe(network),
+            "trained here",
+            chain.count(params),
+            "pixels brought to mean 0 and variance 1 or so",
+        ),
         dataset=dataset,
-        params=None,
-        has_dropout=has_dropout(network.layers),
-        description=_describe(network),
-        source="trained here",
-        parameters=chain.count(params),
-        preprocess={"name": "torch", "reason": "pixels brought to mean 0 and variance 1 or so"},
-        parity=None,
-        saturated_output=False,
-        base_milliseconds=0.0,
-        see=seeing(network.layers, preprocess, network.dtype),
-        is_frozen=False,
         layers=network.layers,
-        base={},
         dtype=network.dtype,
     )
 
 
 def from_weights(
-    dataset: Dataset, network: VGG16, source: str, train_head_only: bool, work: Work
+    dataset: Dataset, network: VGG16, source: str, trainable: str, work: Work
 ) -> Classifier:
     """A VGG16 on ImageNet weights, its head or all of it to be trained.
 
     Args:
         dataset: images.
-        network: of the width that the file has; layers that the file lacks start at random.
+        network: the network; its width becomes that of the file, and layers that the file lacks
+            start at random.
         source: "imagenet", or an `.h5` or `.safetensors` file.
-        train_head_only: freeze the convolutions.
+        trainable: "head" freezes the convolutions; "all".
         work: where the base runs.
 
     Raises:
         UserError: the weights cannot be had, or do not fit.
     """
     weights, name, reference = load_weights(source, head_name=network.head)
-    preprocess = PREPROCESS[name]
     network = network.clone(width=len(weights["block1_conv1"]["bias"]) / BLOCKS[0][1])
     parity = None
     if reference is not None:
-        images = preprocess(some(dataset, PARITY_IMAGES))
+        images = PREPROCESS[name](some(dataset, PARITY_IMAGES))
         parity = check_parity(f"--weights {source}", features, weights, reference, images)
-    whole = chain.as_model(network, preprocess)
-    shapes = jax.eval_shape(whole.init, jax.random.key(0), some(dataset, 1))
+    classifier = fresh(dataset, network)
+    shapes = jax.eval_shape(classifier.model.init, jax.random.key(0), some(dataset, 1))
     weights = _fitting(weights, shapes, source)
-    model, used, milliseconds, trained = whole, dataset, 0.0, network.layers
-    if train_head_only:
-        model, used, milliseconds = on_features(
-            network.layers, weights, preprocess, dataset, network.dtype, work
-        )
-        trained = chain.cut(network.layers)[1]
-    model, used = starting_from(model, chain.pick(weights, trained), used)
-    return Classifier(
-        model=model,
-        dataset=used,
-        params=None,
-        has_dropout=has_dropout(network.layers),
+    origin = classifier.origin._replace(
         description=f"{_describe(network)} on the weights {Path(source).name}",
-        source="trained here",
-        parameters=chain.count(shapes),
-        preprocess={"name": name, "reason": "it goes with these weights"},
+        preprocess_reason="it goes with these weights",
         parity=parity,
-        saturated_output=False,
-        base_milliseconds=milliseconds,
-        see=seeing(network.layers, preprocess, network.dtype, weights if train_head_only else None),
-        is_frozen=train_head_only,
-        layers=network.layers,
-        base=chain.pick(weights, chain.cut(network.layers)[0]) if train_head_only else {},
-        dtype=network.dtype,
     )
-
-
-def head_of(
-    classifier: Classifier, params: dict, dataset: Dataset, work: Work
-) -> tuple[Classifier, dict]:
-    """A trained classifier with all below its head frozen: the head on cached features.
-
-    Args:
-        classifier: of which the layers are known.
-        params: its trained weights.
-        dataset: of images.
-        work: where the base runs.
-
-    Returns:
-        The classifier, and the trained weights of its head.
-    """
-    if classifier.is_frozen:
-        return classifier, params
-    base, head = chain.cut(classifier.layers)
-    featured = compute_features(classifier.see, params, dataset, *work)
-    frozen = classifier._replace(
-        model=chain.as_model(chain.Chain(head, classifier.dtype)),
-        dataset=featured.dataset,
-        base_milliseconds=featured.milliseconds_per_image,
-        see=lambda _, images: classifier.see(params, images),
-        is_frozen=True,
-        base=chain.pick(params, base),
-    )
-    return frozen, chain.pick(params, head)
+    classifier = replace(classifier, preprocess=name, origin=origin)
+    if trainable == "head":
+        classifier = classifier.freeze(weights, dataset, work)
+    return classifier.start_from(weights)
 
 
 def spread(n: int, most: int) -> np.ndarray:

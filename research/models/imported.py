@@ -1,12 +1,12 @@
-"""Somebody's whole Keras model as the classifier that is judged, or trained further.
+"""A whole Keras model as the classifier that is evaluated, or trained further.
 
 A model whose layers are known is cut into base and head like our own. Any other is a black box: its
 logits are computed once, and nothing of it can be trained.
 """
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+
+import jax
 
 from research.data.dataset import Dataset
 from research.method import Model
@@ -14,15 +14,12 @@ from research.models import chain
 from research.models.classifier import (
     PARITY_IMAGES,
     Classifier,
+    Origin,
     Work,
-    has_dropout,
-    on_features,
-    seeing,
+    base_and_head,
     some,
     spread,
-    starting_from,
 )
-from research.models.features import compute_features
 from research.models.keras.importer import Imported, choose_preprocess
 from research.models.parity import check_parity
 from research.models.preprocess import PREPROCESS
@@ -31,52 +28,14 @@ from research.runtime.errors import UserError
 CHOICE_IMAGES = 64
 
 
-class _Cut(NamedTuple):
-    """What of a model is judged or trained, and on what."""
+def _black_box(imported: Imported) -> tuple[Model, Model]:
+    """The whole model as the base: its features are its logits, and the head returns them."""
 
-    model: Model
-    dataset: Dataset  # what `model` takes
-    params: Any  # None: to be trained
-    milliseconds: float  # of what lies below, per image
-    base: dict  # frozen weights below
-    see: Callable  # how pixels are prepared -> see of a `Classifier`
+    def init(key: jax.Array, inputs: jax.Array) -> dict:
+        del key, inputs
+        return {}
 
-
-def _black_box(imported: Imported, preprocess: Callable, dataset: Dataset, work: Work) -> _Cut:
-    """The logits are the features; what is left of the network is nothing."""
-
-    def logits_of(params, images):
-        return imported.raw_apply(params, preprocess(images))
-
-    def see(prepare):
-        return lambda _, images: imported.raw_apply(imported.params, prepare(images))
-
-    featured = compute_features(logits_of, imported.params, dataset, *work)
-    nothing = Model(lambda key, logits: {}, lambda params, logits, key=None: logits)
-    return _Cut(nothing, featured.dataset, {}, featured.milliseconds_per_image, {}, see)
-
-
-def _whole(imported: Imported, preprocess: Callable, dataset: Dataset, dtype) -> _Cut:
-    """Every weight is trained further."""
-    network = chain.as_model(chain.Chain(imported.layers, dtype), preprocess)
-    model, started = starting_from(network, imported.params, dataset)
-    return _Cut(model, started, None, 0.0, {}, lambda f: seeing(imported.layers, f, dtype))
-
-
-def _head(
-    imported: Imported, preprocess: Callable, dataset: Dataset, is_trained: bool, dtype, work: Work
-) -> _Cut:
-    """The base is frozen; the head is judged as it is, or trained further."""
-    layers, weights = imported.layers, imported.params
-    base, head = (chain.pick(weights, part) for part in chain.cut(layers))
-    model, used, milliseconds = on_features(layers, weights, preprocess, dataset, dtype, work)
-    if is_trained:
-        model, used = starting_from(model, head, used)
-
-    def see(prepare):
-        return seeing(layers, prepare, dtype, weights)
-
-    return _Cut(model, used, None if is_trained else head, milliseconds, base, see)
+    return Model(init, imported.raw_apply), Model(init, lambda params, logits, key=None: logits)
 
 
 def from_keras(
@@ -84,19 +43,19 @@ def from_keras(
     imported: Imported,
     path: Path,
     chosen_preprocess: str | None,
-    train: str,
+    trainable: str,
     dtype,
     work: Work,
 ) -> Classifier:
-    """Somebody's own model, judged as it is or trained further.
+    """A Keras model, evaluated as it is or trained further.
 
     Args:
         dataset: images of the model's size.
         imported: the model.
         path: its file, for messages.
-        chosen_preprocess: the user's word on it; None: the file's, or the one that fits the data
-            best.
-        train: "none", "head" or "all".
+        chosen_preprocess: the preprocessing that the user asks for; None: the file's, or the one
+            that fits the data best.
+        trainable: "none", "head" or "all".
         dtype: the type to compute in.
         work: where the base runs.
 
@@ -105,47 +64,49 @@ def from_keras(
     """
     if imported.classes != len(dataset.classes):
         raise UserError(
-            f"--model {path}: has {imported.classes} classes, but the data have "
-            f"{len(dataset.classes)} ({', '.join(dataset.classes[:5])}); give the data it is for"
+            "model",
+            f"has {imported.classes} classes, but the data have {len(dataset.classes)} "
+            f"({', '.join(dataset.classes[:5])})",
+            "give the data it is for",
+            value=path,
         )
     name, reason = _preprocess(dataset, imported, chosen_preprocess)
-    preprocess = PREPROCESS[name]
-    images = preprocess(some(dataset, PARITY_IMAGES))
     parity = check_parity(
-        f"--model {path}", imported.raw_apply, imported.params, imported.reference, images
+        f"--model {path}",
+        imported.raw_apply,
+        imported.params,
+        imported.reference,
+        PREPROCESS[name](some(dataset, PARITY_IMAGES)),
     )
-    if imported.layers is None:
-        if train != "none":
-            raise UserError(
-                f"--train {train}: {imported.description} cannot be trained here, only judged; "
-                "leave --train out"
-            )
-        cut = _black_box(imported, preprocess, dataset, work)
-    elif train == "all":
-        cut = _whole(imported, preprocess, dataset, dtype)
-    else:
-        cut = _head(imported, preprocess, dataset, train == "head", dtype, work)
+    if imported.layers is None and trainable != "none":
+        raise UserError(
+            "train",
+            f"{imported.description} cannot be trained here, only judged",
+            "leave `train` out",
+            value=trainable,
+        )
     is_open = imported.preprocess is None  # the file does not say what it wants
-    others = {n: cut.see(f) for n, f in PREPROCESS.items() if n != name} if is_open else {}
-    return Classifier(
-        model=cut.model,
-        dataset=cut.dataset,
-        params=cut.params,
-        has_dropout=imported.layers is not None and has_dropout(imported.layers),
-        description=imported.description,
-        source=path.name,
-        parameters=chain.count(imported.params),
-        preprocess={"name": name, "reason": reason},
-        parity=parity,
-        saturated_output=imported.saturated_output,
-        base_milliseconds=cut.milliseconds,
-        see=cut.see(preprocess),
-        is_frozen=train != "all",
-        layers=imported.layers,
-        base=cut.base,
-        see_as=others,
+    layers = imported.layers
+    classifier = Classifier(
+        *(_black_box(imported) if layers is None else base_and_head(layers, dtype)),
+        trainable=trainable,
+        preprocess=name,
+        origin=Origin(
+            imported.description,
+            path.name,
+            chain.count(imported.params),
+            reason,
+            parity,
+            imported.saturated_output,
+        ),
+        dataset=dataset,
+        layers=layers,
         dtype=dtype,
+        other_preprocess=tuple(n for n in PREPROCESS if n != name) if is_open else (),
     )
+    if trainable != "all":
+        classifier = classifier.freeze(imported.params, dataset, work)
+    return classifier.start_from(imported.params)
 
 
 def _preprocess(dataset: Dataset, imported: Imported, chosen: str | None) -> tuple[str, str]:
@@ -159,8 +120,8 @@ def _preprocess(dataset: Dataset, imported: Imported, chosen: str | None) -> tup
     name, tried = choose_preprocess(
         imported.raw_apply, imported.params, valid.images[index], valid.labels[index]
     )
-    told = ", ".join(f"{each} {accuracy:.0%} right" for each, (accuracy, _) in tried.items())
+    shares = ", ".join(f"{form} {accuracy:.0%} right" for form, (accuracy, _) in tried.items())
     return name, (
-        f"the model file does not say; on {len(index)} validation images: {told}; "
+        f"the model file does not say; on {len(index)} validation images: {shares}; "
         "the lowest negative log-likelihood was taken; --preprocess overrides it"
     )

@@ -12,7 +12,7 @@ from research.diagnosis.verdict import ABSENT, PRESENT, Verdict
 from research.training.recipe import parse
 
 
-class Observed(NamedTuple):
+class Collected(NamedTuple):
     rows: dict
 
 
@@ -41,7 +41,7 @@ def dataset(n):
 
 
 def test_images_are_learnt_as_often_as_the_verdicts_say():
-    rows = Observed({"train": np.array([1, 3, 4, 6])})  # the others were not looked at
+    rows = Collected({"train": np.array([1, 3, 4, 6])})  # the others were not looked at
     noise = found("label_noise", counts=np.array([1, 0, 1, 1]))
     balance = found("class_imbalance", counts=np.array([1, 3, 2, 1]))
     learnt, note = remedies.as_it_should_be_learnt(dataset(8), [noise, balance], rows)
@@ -53,7 +53,7 @@ def test_images_are_learnt_as_often_as_the_verdicts_say():
 
 def test_without_counts_nothing_is_left_out():
     whole = dataset(8)
-    learnt, note = remedies.as_it_should_be_learnt(whole, [found("overfitting")], Observed({}))
+    learnt, note = remedies.as_it_should_be_learnt(whole, [found("overfitting")], Collected({}))
     assert learnt is whole
     assert note == ""
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 
-from research.diagnosis.evidence import Evidence, Part
+from research.diagnosis.evidence import Evidence, EvidenceSplit
 
 SIZES = {"train": 400, "valid": 200, "test": 300}
 CENTRES = 1.6 * np.eye(3, 6)
@@ -22,10 +22,10 @@ def sample(n, generator, classes=3):
     return features.astype(np.float32), labels
 
 
-def evidence_of(data, say=true_log_probs, **fields):
+def evidence_of(data, predict=true_log_probs, **fields):
     """Evidence from (features, labels) by split."""
-    parts = {name: Part(say(x), labels, x) for name, (x, labels) in data.items()}
-    return Evidence(classes=("a", "b", "c"), parts=parts, **fields)
+    splits = {name: EvidenceSplit(predict(x), y, x) for name, (x, y) in data.items()}
+    return Evidence(classes=("a", "b", "c"), splits=splits, **fields)
 
 
 @pytest.fixture

@@ -1,13 +1,14 @@
 """Each cause is found where it was planted, and not where all is well."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy.special import log_softmax
 
 from research.diagnosis.diagnose import cause_names, diagnose, load
-from research.diagnosis.evidence import Evidence, New, Part
+from research.diagnosis.evidence import Evidence, EvidenceSplit, NewImages
 from research.diagnosis.verdict import ABSENT, PRESENT, UNKNOWN
 from tests.diagnosis.conftest import evidence_of, sample, true_log_probs
 
@@ -16,18 +17,17 @@ FALLING = tuple({"loss": 2.0 - 0.05 * e, "valid_nll": 0.5, "epoch": e} for e in 
 ROUGH = tuple({"loss": 1.0 + 0.5 * (e % 2), "valid_nll": 0.5, "epoch": e} for e in range(20))
 
 
-def judge(name, evidence):
-    return load(name).judge(evidence)
+def examine(name, evidence):
+    return load(name).examine(evidence)
 
 
 def named(evidence):
     return [f.cause for f in diagnose(evidence) if f.verdict.state == PRESENT]
 
 
-def with_part(evidence, split, **fields):
-    parts = dict(evidence.parts)
-    parts[split] = parts[split]._replace(**fields)
-    return evidence._replace(parts=parts)
+def with_split(evidence, split, **fields):
+    changed = evidence.splits[split]._replace(**fields)
+    return replace(evidence, splits=dict(evidence.splits) | {split: changed})
 
 
 def test_a_healthy_classifier_has_no_cause(data):
@@ -49,19 +49,19 @@ def test_overfitting(data):
             answers = answers + 4 * np.eye(3)[labels]
         return log_softmax(6 * answers, axis=1)
 
-    found = judge("overfitting", evidence_of(data, say))
+    found = examine("overfitting", evidence_of(data, say))
     assert found.state == PRESENT
     assert found.effect.nll.low > 0
     assert found.effect.ece > 0
     assert "with labels drawn at random" in found.text
     # Steps that were too long end there too: the loss curve tells them.
     jumped = evidence_of(data, say, history=({"loss": 30.0, "valid_nll": 0.5, "epoch": 0}, *ROUGH))
-    assert judge("overfitting", jumped).state == ABSENT
-    assert judge("learning_rate", jumped).state == PRESENT
+    assert examine("overfitting", jumped).state == ABSENT
+    assert examine("learning_rate", jumped).state == PRESENT
     # A curve that is merely rough, at the end of learning by heart, is minibatches' noise.
     rough = evidence_of(data, say, history=ROUGH)
-    assert judge("overfitting", rough).state == PRESENT
-    assert judge("learning_rate", rough).state == ABSENT
+    assert examine("overfitting", rough).state == PRESENT
+    assert examine("learning_rate", rough).state == ABSENT
 
 
 def test_overfitting_where_no_tamer_head_is_as_good(data, monkeypatch):
@@ -75,15 +75,15 @@ def test_overfitting_where_no_tamer_head_is_as_good(data, monkeypatch):
         return log_softmax(4 * answers, axis=1)
 
     blurred = evidence_of(data, say)
-    for split, part in blurred.parts.items():
+    for split, part in blurred.splits.items():
         noise = generator.normal(scale=3, size=part.features.shape).astype(np.float32)
-        blurred = with_part(blurred, split, features=part.features + noise)
-    found = judge("overfitting", blurred)
+        blurred = with_split(blurred, split, features=part.features + noise)
+    found = examine("overfitting", blurred)
     assert found.state == PRESENT
     assert found.effect.nll.low > 0.1
     assert "ask for a temperature of 4" in found.text
     monkeypatch.setattr(load("overfitting"), "LEAST_TEMPERATURE", np.inf)
-    assert judge("overfitting", blurred).state == ABSENT
+    assert examine("overfitting", blurred).state == ABSENT
 
 
 def test_judged_on_training_images(data):
@@ -95,14 +95,14 @@ def test_judged_on_training_images(data):
 
     seen = evidence_of(data, say, knows_training=False)
     assert named(seen)[0] == "evaluated_on_training_data"
-    assert judge("evaluated_on_training_data", evidence_of(data, say)).state == ABSENT
+    assert examine("evaluated_on_training_data", evidence_of(data, say)).state == ABSENT
 
     def better_in_training(features):
         surer = 12 if len(features) == len(data["train"][1]) else 4
         return log_softmax(surer * np.eye(3)[of_length[len(features)]], axis=1)
 
     gifted = evidence_of(data, better_in_training, knows_training=False)
-    assert judge("evaluated_on_training_data", gifted).state == ABSENT
+    assert examine("evaluated_on_training_data", gifted).state == ABSENT
 
 
 def test_too_few_images(data):
@@ -110,16 +110,16 @@ def test_too_few_images(data):
         name: (x[:20], labels[:20]) if name == "test" else (x, labels)
         for name, (x, labels) in data.items()
     }
-    found = judge("too_few_images", evidence_of(few))
+    found = examine("too_few_images", evidence_of(few))
     assert found.state == PRESENT
     # 3 mistakes of 20 at most: Clopper and Pearson's bound by hand from the beta distribution.
     assert found.number.low <= found.number.value <= found.number.high
-    assert judge("too_few_images", evidence_of(data)).state == ABSENT
+    assert examine("too_few_images", evidence_of(data)).state == ABSENT
 
 
 def test_no_mistake_in_n_images_bounds_the_error_rate_by_about_3_over_n():
-    part = Part(np.log(np.tile([[0.98, 0.01, 0.01]], (300, 1))), np.zeros(300, int))
-    found = judge("too_few_images", Evidence(classes=("a", "b", "c"), parts={"test": part}))
+    part = EvidenceSplit(np.log(np.tile([[0.98, 0.01, 0.01]], (300, 1))), np.zeros(300, int))
+    found = examine("too_few_images", Evidence(classes=("a", "b", "c"), splits={"test": part}))
     assert found.number.high == pytest.approx(1 - 0.05 ** (1 / 300), rel=1e-9)
 
 
@@ -127,28 +127,28 @@ def test_class_balance(data):
     x, labels = data["train"]
     kept = (labels != 0) | (np.random.default_rng(1).random(len(labels)) < 0.06)
     rare = data | {"train": (x[kept], labels[kept])}
-    found = judge("class_imbalance", evidence_of(rare))
+    found = examine("class_imbalance", evidence_of(rare))
     assert found.state == PRESENT
     assert found.number.value > 2
     learnt = np.bincount(labels[kept], weights=found.counts)
     assert learnt.max() < 2 * learnt.min()  # rare images are learnt more often
-    assert judge("class_imbalance", evidence_of(data)).state == ABSENT
+    assert examine("class_imbalance", evidence_of(data)).state == ABSENT
 
 
 def test_shifted_images(data):
     x, labels = data["test"]
     moved = data | {"test": (x + np.eye(1, 6, dtype=np.float32) * 2, labels)}  # all look like "a"
-    assert judge("covariate_shift", evidence_of(moved)).state == PRESENT
-    assert judge("covariate_shift", evidence_of(data)).state == ABSENT
+    assert examine("covariate_shift", evidence_of(moved)).state == PRESENT
+    assert examine("covariate_shift", evidence_of(data)).state == ABSENT
 
 
 def test_a_shift_that_nobody_can_miss_need_not_prove_what_it_costs(data, monkeypatch):
     x, labels = data["test"]
     away = np.array([0.8, 0, 0, 0, 6, 0], np.float32)  # a little like "a", and far from all
     shifted = evidence_of(data | {"test": (x[:60] + away, labels[:60])})
-    assert judge("covariate_shift", shifted).state == PRESENT
+    assert examine("covariate_shift", shifted).state == PRESENT
     monkeypatch.setattr(load("covariate_shift"), "OBVIOUS_AUROC", 1.0)
-    assert judge("covariate_shift", shifted).state == ABSENT
+    assert examine("covariate_shift", shifted).state == ABSENT
 
 
 def test_hard_images_are_no_wrong_labels():
@@ -157,7 +157,7 @@ def test_hard_images_are_no_wrong_labels():
     for name, n in {"train": 900, "valid": 300, "test": 300}.items():
         x, labels = sample(n, generator)
         hard[name] = 0.6 * x + 0.8 * generator.normal(size=x.shape).astype(np.float32), labels
-    assert judge("label_noise", evidence_of(hard)).state != PRESENT
+    assert examine("label_noise", evidence_of(hard)).state != PRESENT
 
 
 def test_small_groups(data):
@@ -171,16 +171,18 @@ def test_small_groups(data):
             shifted[name] = moved.astype(np.float32), labels
         return evidence_of(shifted)
 
-    found = judge("underrepresented_groups", with_kind({"train": 0.02, "valid": 0.4, "test": 0.4}))
+    found = examine(
+        "underrepresented_groups", with_kind({"train": 0.02, "valid": 0.4, "test": 0.4})
+    )
     assert found.state == PRESENT
     assert found.number.low > 0.55
     assert found.effect.nll.low > 0
     assert found.counts.max() > 3
     even = with_kind({"train": 0.4, "valid": 0.4, "test": 0.4})
-    assert judge("underrepresented_groups", even).state == ABSENT
+    assert examine("underrepresented_groups", even).state == ABSENT
     only_in_test = with_kind({"train": 0.02, "valid": 0.02, "test": 0.4})  # a shift
-    assert judge("underrepresented_groups", only_in_test).state == ABSENT
-    assert judge("underrepresented_groups", evidence_of(data)).state == ABSENT
+    assert examine("underrepresented_groups", only_in_test).state == ABSENT
+    assert examine("underrepresented_groups", evidence_of(data)).state == ABSENT
 
 
 def test_class_counts_alone_are_no_shift(data):
@@ -188,18 +190,18 @@ def test_class_counts_alone_are_no_shift(data):
     x, labels = data["test"]
     kept = (labels != 0) | (np.arange(len(labels)) % 5 == 0)
     fewer = data | {"test": (x[kept], labels[kept])}
-    assert judge("covariate_shift", evidence_of(fewer)).state == ABSENT
+    assert examine("covariate_shift", evidence_of(fewer)).state == ABSENT
 
 
 def test_leakage(data):
     x, labels = data["test"]
     x, labels = x.copy(), labels.copy()
     x[:60], labels[:60] = data["train"][0][:60] + np.float32(1e-3), data["train"][1][:60]
-    found = judge("leakage", evidence_of(data | {"test": (x, labels)}))
+    found = examine("leakage", evidence_of(data | {"test": (x, labels)}))
     assert found.state == PRESENT
     assert found.number.value == pytest.approx(0.2)
     assert {index for _, index in found.suspects} <= set(range(60))
-    assert judge("leakage", evidence_of(data)).state == ABSENT
+    assert examine("leakage", evidence_of(data)).state == ABSENT
 
 
 def test_neighbours_in_a_plane_are_no_duplicates():
@@ -210,7 +212,7 @@ def test_neighbours_in_a_plane_are_no_duplicates():
         for name, n in {"train": 400, "valid": 200, "test": 300}.items():
             x, labels = sample(n, generator)
             plane[name] = np.pad(x[:, :2], ((0, 0), (0, 4))), labels
-        assert judge("leakage", evidence_of(plane)).state == ABSENT
+        assert examine("leakage", evidence_of(plane)).state == ABSENT
 
 
 def test_label_noise(data):
@@ -223,7 +225,7 @@ def test_label_noise(data):
     for name, (x, labels) in far.items():
         wrong[name] = generator.random(len(labels)) < 0.25
         noisy[name] = x, np.where(wrong[name], (labels + 1) % 3, labels)
-    found = judge("label_noise", evidence_of(noisy))
+    found = examine("label_noise", evidence_of(noisy))
     assert found.state == PRESENT
     assert found.number.low < wrong["train"].mean() < found.number.high
     assert found.number.high - found.number.low < 0.15
@@ -231,7 +233,7 @@ def test_label_noise(data):
     assert wrong["train"][suspects].mean() > 0.9
     assert np.mean(found.counts[wrong["train"]] == 0) > 0.8  # they are not to be learnt
     assert np.mean(found.counts[~wrong["train"]] == 1) > 0.8
-    assert judge("label_noise", evidence_of(far)).state == ABSENT
+    assert examine("label_noise", evidence_of(far)).state == ABSENT
 
 
 @pytest.mark.parametrize(
@@ -241,7 +243,7 @@ def test_label_noise(data):
 def test_what_was_not_learnt(data, history, cause):
     """Answers that say less than the features hold: the loss curve tells why."""
     shy = evidence_of(data, lambda x: log_softmax(0.2 * true_log_probs(x), axis=1), history=history)
-    states = {name: judge(name, shy).state for name in ("capacity", "learning_rate")}
+    states = {name: examine(name, shy).state for name in ("capacity", "learning_rate")}
     if cause is None:
         assert set(states.values()) == {UNKNOWN}
     else:
@@ -252,14 +254,14 @@ def test_what_was_not_learnt(data, history, cause):
 def test_swapped_classes_are_found_and_mended(data):
     order = np.array([1, 0, 2])
     swapped = evidence_of(data, lambda x: true_log_probs(x)[:, order])
-    found = judge("permuted_classes", swapped)
+    found = examine("permuted_classes", swapped)
     assert found.state == PRESENT
     for split in data:
         np.testing.assert_allclose(
-            found.mended.parts[split].log_probs, true_log_probs(data[split][0])
+            found.corrected.splits[split].log_probs, true_log_probs(data[split][0])
         )
     assert named(swapped)[0] == "permuted_classes"
-    assert judge("permuted_classes", evidence_of(data)).state == ABSENT
+    assert examine("permuted_classes", evidence_of(data)).state == ABSENT
 
 
 def test_softmax_twice_is_found_and_undone(data):
@@ -267,12 +269,12 @@ def test_softmax_twice_is_found_and_undone(data):
         return log_softmax(3 * true_log_probs(x), axis=1)
 
     twice = evidence_of(data, lambda x: log_softmax(np.exp(sure(x)), axis=1))
-    found = judge("double_softmax", twice)
+    found = examine("double_softmax", twice)
     assert found.state == PRESENT
     np.testing.assert_allclose(
-        np.exp(found.mended.parts["test"].log_probs), np.exp(sure(data["test"][0])), atol=1e-6
+        np.exp(found.corrected.splits["test"].log_probs), np.exp(sure(data["test"][0])), atol=1e-6
     )
-    assert judge("double_softmax", evidence_of(data, sure)).state == ABSENT
+    assert examine("double_softmax", evidence_of(data, sure)).state == ABSENT
 
 
 def test_poor_features(data):
@@ -280,8 +282,8 @@ def test_poor_features(data):
     blind = {
         n: (generator.normal(size=x.shape).astype(np.float32), y) for n, (x, y) in data.items()
     }
-    assert judge("uninformative_features", evidence_of(blind)).state == PRESENT
-    assert judge("uninformative_features", evidence_of(data)).state == ABSENT
+    assert examine("uninformative_features", evidence_of(blind)).state == PRESENT
+    assert examine("uninformative_features", evidence_of(data)).state == ABSENT
 
 
 def picture_evidence(mark):
@@ -291,27 +293,27 @@ def picture_evidence(mark):
     images = generator.integers(0, 256, (100, 12, 12, 3)).astype(np.uint8)
     images[:, mark[0], mark[1]] = (40 + 170 * labels)[:, None]
 
-    def ask(images):
+    def predict(images):
         z = (images[:, mark[0], mark[1], 0].astype(float) - 125) / 20
         return log_softmax(np.stack([0 * z, z], axis=1), axis=1)
 
-    part = Part(ask(images), labels, None, images)
-    return Evidence(classes=("a", "b"), parts={"test": part}, ask=ask), images, labels
+    part = EvidenceSplit(predict(images), labels, None, images)
+    return Evidence(classes=("a", "b"), splits={"test": part}, predict=predict), images, labels
 
 
 def test_a_mark_in_a_corner_is_a_shortcut_and_one_in_the_middle_is_not():
-    found = judge("shortcut", picture_evidence((0, 11))[0])
+    found = examine("shortcut", picture_evidence((0, 11))[0])
     assert found.state == PRESENT
     assert "upper right" in found.text
     assert found.heat.shape == (6, 6)
     assert found.heat.argmax() == 5
     assert np.count_nonzero(found.heat) == 1
-    assert judge("shortcut", picture_evidence((6, 6))[0]).state == ABSENT
+    assert examine("shortcut", picture_evidence((6, 6))[0]).state == ABSENT
 
 
 def test_border_colour_and_channels_are_taken_away_and_told():
     evidence, images, _ = picture_evidence((0, 11))  # read off its red
-    told = judge("shortcut", evidence).text.split("in brackets how sure: ")[1].rstrip(".")
+    told = examine("shortcut", evidence).text.split("in brackets how sure: ")[1].rstrip(".")
     shares = re.findall(r"([a-z][a-z ]+) ([\d.]+) % \(", told)
     right = {name: float(share) for name, share in shares}
     assert right["as they are"] == 100
@@ -341,29 +343,30 @@ def test_a_corner_that_costs_more_than_any_other_part_is_a_shortcut():
             shade = 125 + 60 * (2 * labels - 1) + generator.normal(0, 45, 200)
             images[:, r, c] = np.clip(shade, 0, 255)[:, None]
 
-        def ask(images):
+        def predict(images):
             z = sum(w * (images[:, r, c, 0] - 125.0) / 85 for (r, c), w in parts.items())
             return log_softmax(np.stack([0 * z, z], axis=1), axis=1)
 
-        part = Part(ask(images), labels, None, images)
-        return Evidence(classes=("a", "b"), parts={"test": part}, ask=ask)
+        part = EvidenceSplit(predict(images), labels, None, images)
+        return Evidence(classes=("a", "b"), splits={"test": part}, predict=predict)
 
-    found = judge("shortcut", told_by_five(3.5))
+    found = examine("shortcut", told_by_five(3.5))
     assert found.state == PRESENT
     assert found.number.low < 0.05 < found.effect.nll.low  # accuracy alone would not tell
-    assert judge("shortcut", told_by_five(1.0)).state == ABSENT
+    assert examine("shortcut", told_by_five(1.0)).state == ABSENT
 
 
 def test_pixels_in_the_wrong_form():
     evidence, images, _ = picture_evidence((6, 6))
-    asked = evidence.ask
-    parts = {"test": evidence.parts["test"]._replace(log_probs=asked(images // 4))}
-    wrong = evidence._replace(parts=parts, ask_as={"whole": asked, "dark": lambda x: asked(x // 8)})
-    found = judge("preprocessing", wrong)
+    predict = evidence.predict
+    wrong = with_split(evidence, "test", log_probs=predict(images // 4))
+    forms = {"whole": predict, "dark": lambda x: predict(x // 8)}
+    wrong = replace(wrong, predict_as=forms)
+    found = examine("preprocessing", wrong)
     assert found.state == PRESENT
     assert "whole" in found.advice
-    right = evidence._replace(ask_as={"dark": lambda x: asked(x // 8)})
-    assert judge("preprocessing", right).state == ABSENT
+    right = replace(evidence, predict_as={"dark": forms["dark"]})
+    assert examine("preprocessing", right).state == ABSENT
 
 
 def degenerate():
@@ -380,15 +383,18 @@ def degenerate():
     yield "ten images", evidence_of(ten)
     yield "one class", evidence_of(one_class)
     yield "constant features", evidence_of(constant)
-    right = {n: Part(log_softmax(60.0 * np.eye(3)[y], axis=1), y, x) for n, (x, y) in many.items()}
-    yield "always right", Evidence(classes=("a", "b", "c"), parts=right)
+    right = {
+        n: EvidenceSplit(log_softmax(60.0 * np.eye(3)[y], axis=1), y, x)
+        for n, (x, y) in many.items()
+    }
+    yield "always right", Evidence(classes=("a", "b", "c"), splits=right)
     yield "always one class", evidence_of(many, always_a)
-    only = Part(true_log_probs(x), labels)
-    yield "answers alone", Evidence(classes=("a", "b", "c"), parts={"test": only})
-    all_right = Part(log_softmax(60.0 * np.eye(3)[labels], axis=1), labels)
-    yield "no mistake", Evidence(classes=("a", "b", "c"), parts={"test": all_right})
+    only = EvidenceSplit(true_log_probs(x), labels)
+    yield "answers alone", Evidence(classes=("a", "b", "c"), splits={"test": only})
+    all_right = EvidenceSplit(log_softmax(60.0 * np.eye(3)[labels], axis=1), labels)
+    yield "no mistake", Evidence(classes=("a", "b", "c"), splits={"test": all_right})
     one_wrong = all_right._replace(labels=np.concatenate([[(labels[0] + 1) % 3], labels[1:]]))
-    yield "one mistake", Evidence(classes=("a", "b", "c"), parts={"test": one_wrong})
+    yield "one mistake", Evidence(classes=("a", "b", "c"), splits={"test": one_wrong})
 
 
 @pytest.mark.parametrize(("name", "evidence"), list(degenerate()), ids=lambda each: str(each)[:20])
@@ -403,12 +409,12 @@ def test_a_degenerate_case_is_told_and_never_crashes(name, evidence):
 def deployment_shift(features):
     images = np.zeros((len(features), 2, 2, 3), np.uint8)
     ids = np.array([f"{i}.jpg" for i in range(len(features))])
-    return New(true_log_probs(features), features, images, ids)
+    return NewImages(true_log_probs(features), features, images, ids)
 
 
 def test_new_images_of_the_same_kind(data):
     same, _ = sample(150, np.random.default_rng(5))
-    found = judge("deployment_shift", evidence_of(data, new=deployment_shift(same)))
+    found = examine("deployment_shift", evidence_of(data, new=deployment_shift(same)))
     assert found.state == ABSENT
     assert found.number.low < 0.55
 
@@ -417,8 +423,8 @@ def test_new_images_of_another_kind(data):
     """Half of them are shifted; the most unlike that are shown are among those."""
     features, _ = sample(150, np.random.default_rng(5))
     features[:75, 4:] += 3
-    found = judge("deployment_shift", evidence_of(data, new=deployment_shift(features)))
+    found = examine("deployment_shift", evidence_of(data, new=deployment_shift(features)))
     assert found.state == PRESENT
     assert found.number.low > 0.6
     assert all(split == "new" and index < 75 for split, index in found.suspects)
-    assert "--compare" in judge("deployment_shift", evidence_of(data)).text
+    assert "--compare" in examine("deployment_shift", evidence_of(data)).text

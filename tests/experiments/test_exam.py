@@ -100,10 +100,10 @@ def test_a_case_is_what_the_diagnosis_may_look_at(monkeypatch):
     material = exam_cases.draw("inspection", np.random.default_rng(0), None)
     quick = material._replace(head=material.head._replace(epochs=5, hidden=16))
     evidence = exam_classifier.examine(quick, 0)
-    part = evidence.parts["test"]
+    part = evidence.splits["test"]
     assert len(evidence.history) == 5
     assert np.mean(part.log_probs.argmax(axis=1) == part.labels) > 0.65
-    np.testing.assert_allclose(evidence.ask(part.images), part.log_probs, atol=1e-4)
+    np.testing.assert_allclose(evidence.predict(part.images), part.log_probs, atol=1e-4)
 
 
 def test_unknown_faults_are_refused():

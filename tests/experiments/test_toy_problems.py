@@ -240,7 +240,7 @@ def small(monkeypatch):
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_every_command_writes_its_rows_and_a_figure(small, monkeypatch, capsys, tmp_path, example):
     def fake_diagnose(evidence):
-        assert set(evidence.parts) == {"train", "valid", "test"}
+        assert set(evidence.splits) == {"train", "valid", "test"}
         assert len(evidence.history) == 6
         return [Found("capacity", "", Verdict(PRESENT, "")), Found("leakage", "", Verdict("", ""))]
 

@@ -25,7 +25,7 @@ from experiments.tune import trial as tune_trial
 from experiments.tune.trial import Task
 from research.data.dataset import Dataset, Split
 from research.models import chain
-from research.models.classifier import Classifier
+from research.models.classifier import Classifier, Origin, base_and_head
 from research.runtime.errors import UserError
 from research.runtime.mesh import data_mesh
 from research.training.recipe import parse
@@ -58,9 +58,14 @@ def classifier():
         return Split(points.astype(np.float32), labels, np.arange(n).astype(str))
 
     dataset = Dataset("blobs", ("a", "b"), split(64), split(32), split(32))
-    model = chain.as_model(chain.Chain(LAYERS))
-    unsaid = Classifier(**dict.fromkeys(Classifier._fields))
-    return unsaid._replace(model=model, dataset=dataset, preprocess={"name": "raw", "reason": ""})
+    return Classifier(
+        *base_and_head(LAYERS, None),
+        trainable="head",
+        preprocess="raw",
+        origin=Origin("blobs", "trained here", 0, ""),
+        dataset=dataset,
+        layers=LAYERS,
+    )
 
 
 @pytest.fixture
@@ -232,7 +237,7 @@ def test_the_space_follows_from_what_is_trained(classifier, monkeypatch):
         *("learning_rate", "weight_decay")
     }
     params = classifier.model.init(jax.random.key(0), np.zeros((1, 2), np.float32))
-    trained = classifier._replace(model=classifier.model._replace(init=lambda key, images: params))
+    trained = replace(classifier, start=params)
     assert "head_width" not in space_of("point", given=trained)[0]
     assert space_of("bayes_by_backprop").defaults.items() >= {
         *(("prior_sigma", 0.2), ("initial_sigma", 0.1))

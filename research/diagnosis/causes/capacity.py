@@ -27,15 +27,15 @@ TEST = "paired bootstrap against a refitted head; the shape of the loss curve"
 MEASURE = "NLL on the training images less that of a careful head"
 
 
-def judge(evidence: Evidence) -> Verdict:
+def examine(evidence: Evidence) -> Verdict:
     """Whether training came to its end above what the features allow."""
-    if (refits := evidence.refits) is None:
+    if (probe := evidence.probe) is None:
         return unknown("Needs the training images and the history of the training.")
-    labels = evidence.parts["train"].labels
-    careful = refits.healthy.nll("train", labels)
-    gap = mean_of(evidence.said["train"].nll - careful, evidence.seed)
+    labels = evidence.splits["train"].labels
+    careful = probe.reference.nll("train", labels)
+    gap = mean_of(evidence.scores["train"].nll - careful, evidence.seed)
     text = (
-        f"NLL {format.number(evidence.said['train'].nll.mean())} on its own training images; a "
+        f"NLL {format.number(evidence.scores['train'].nll.mean())} on its own training images; a "
         f"careful head of more units reaches {format.number(careful.mean())}."
     )
     if not is_above(gap, LEAST_GAP):
@@ -45,9 +45,9 @@ def judge(evidence: Evidence) -> Verdict:
         return Verdict(UNKNOWN, text + needs, MEASURE, gap, TEST)
     if is_too_fast(curve, len(evidence.classes)) or curve.late_fall > FALLING:
         return Verdict(ABSENT, text + " But its training went astray.", MEASURE, gap, TEST)
-    part = evidence.parts["test"]
+    part = evidence.splits["test"]
     effect = effect_between(
-        part.log_probs, refits.healthy.log_probs["test"], part.labels, evidence.seed
+        part.log_probs, probe.reference.log_probs["test"], part.labels, evidence.seed
     )
     if not is_above(effect.nll, LEAST_EFFECT):
         return Verdict(ABSENT, text + " New images would not gain by it.", MEASURE, gap, TEST)

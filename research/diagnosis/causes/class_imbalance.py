@@ -24,12 +24,12 @@ LEAST_EFFECT = 0.005
 MOST_OFTEN = 20  # an image is learnt, of the rarest class
 
 
-def judge(evidence: Evidence) -> Verdict:
+def examine(evidence: Evidence) -> Verdict:
     """Whether classes that are frequent now were rare in training."""
-    if (refits := evidence.refits) is None:
+    if (probe := evidence.probe) is None:
         return unknown("Needs the training images beside the test images.")
-    k, labels = len(evidence.classes), evidence.parts["test"].labels
-    train = np.bincount(evidence.parts["train"].labels, minlength=k)
+    k, labels = len(evidence.classes), evidence.splits["test"].labels
+    train = np.bincount(evidence.splits["train"].labels, minlength=k)
     test = np.bincount(labels, minlength=k)
     known = (train + test) > 0
     is_table = known.sum() > 1 and train.sum() and test.sum()
@@ -47,13 +47,13 @@ def judge(evidence: Evidence) -> Verdict:
     test_name = "chi-square of the class counts, then a head told the counts of the test"
     if p > LEAST_P or ratio.max() < LEAST_RATIO:
         return Verdict(ABSENT, text, measure, number, test_name)
-    expects_training = refits.healthy.log_probs["test"]
+    expects_training = probe.reference.log_probs["test"]
     expects_test = log_softmax(expects_training + np.log(ratio), axis=1)
     effect = effect_between(expects_training, expects_test, labels, evidence.seed)
     if not is_above(effect.nll, LEAST_EFFECT):
         return Verdict(ABSENT, text + " Knowing it does no good.", measure, number, test_name)
     often = np.maximum(1, np.rint(ratio / ratio[train > 0].min())).astype(int)
-    said = evidence.said["test"]
+    said = evidence.scores["test"]
     rare = ratio[labels] >= LEAST_RATIO
     recall = (
         f" Of the rarer ones it gets {format.percent(said.correct[rare].mean())} right, of the "
@@ -69,5 +69,5 @@ def judge(evidence: Evidence) -> Verdict:
         test_name,
         effect,
         f"Weight the loss by class, or collect more images of {evidence.classes[rarest]}.",
-        counts=np.minimum(often, MOST_OFTEN)[evidence.parts["train"].labels],
+        counts=np.minimum(often, MOST_OFTEN)[evidence.splits["train"].labels],
     )

@@ -8,7 +8,7 @@ frequent, so that class counts, which have a cause of their own, play no part.
 import numpy as np
 
 from research.diagnosis.evidence import Evidence
-from research.diagnosis.two_sample import told_apart
+from research.diagnosis.two_sample import two_sample_test
 from research.diagnosis.verdict import (
     ABSENT,
     LEAST_EFFECT,
@@ -30,23 +30,23 @@ MOST_IMAGES = 1_000  # of each split
 COMPONENTS = 32
 
 
-def judge(evidence: Evidence) -> Verdict:
+def examine(evidence: Evidence) -> Verdict:
     """Whether test images can be told from validation images of the same class."""
-    if (refits := evidence.refits) is None:
+    if (probe := evidence.probe) is None:
         return unknown("Needs images that are like those it learnt from (--data with splits).")
     chosen, inputs, labels = np.random.default_rng(evidence.seed), [], []
     for name in ("valid", "test"):
-        index = chosen.permutation(len(refits.labels[name]))[:MOST_IMAGES]
-        inputs.append(refits.inputs[name][index, :COMPONENTS])
-        labels.append(refits.labels[name][index])
+        index = chosen.permutation(len(probe.labels[name]))[:MOST_IMAGES]
+        inputs.append(probe.inputs[name][index, :COMPONENTS])
+        labels.append(probe.labels[name][index])
     if min(map(len, labels)) < LEAST_IMAGES or not set(labels[0]) & set(labels[1]):
         return unknown(f"Needs {LEAST_IMAGES} validation and test images of the same classes.")
     is_test = np.repeat([False, True], [len(each) for each in labels])
-    apart, _ = told_apart(
+    apart, _ = two_sample_test(
         np.concatenate(inputs), is_test, np.concatenate(labels), seed=evidence.seed
     )
     measure, test = "AUROC of telling test from validation images", "classifier two-sample test"
-    valid, judged = evidence.said["valid"], evidence.said["test"]
+    valid, judged = evidence.scores["valid"], evidence.scores["test"]
     change = difference_of(judged.nll, valid.nll, evidence.seed)
     text = (
         f"A simple classifier tells them from the validation images with AUROC "

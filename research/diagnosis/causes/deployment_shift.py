@@ -7,7 +7,7 @@ A classifier two-sample test between the test images and a folder of new ones, w
 import numpy as np
 
 from research.diagnosis.evidence import Evidence
-from research.diagnosis.two_sample import told_apart
+from research.diagnosis.two_sample import two_sample_test
 from research.diagnosis.verdict import ABSENT, PRESENT, Verdict, is_above, unknown
 from research.metrics import format
 
@@ -19,28 +19,28 @@ COMPONENTS = 32
 MOST_SUSPECTS = 12
 
 
-def judge(evidence: Evidence) -> Verdict:
+def examine(evidence: Evidence) -> Verdict:
     """Whether new images can be told from test images."""
-    new, refits = evidence.new, evidence.refits
+    new, probe = evidence.new, evidence.probe
     if new is None:
         return unknown("Needs a folder of images that it is asked about now: --compare FOLDER.")
-    if refits is None:
+    if probe is None:
         return unknown("Needs the training images beside the test images.")
-    index = np.random.default_rng(evidence.seed).permutation(len(refits.inputs["test"]))
-    test = refits.inputs["test"][index[:MOST_IMAGES], :COMPONENTS]
-    inputs = refits.project(new.features)[:, :COMPONENTS]
+    index = np.random.default_rng(evidence.seed).permutation(len(probe.inputs["test"]))
+    test = probe.inputs["test"][index[:MOST_IMAGES], :COMPONENTS]
+    inputs = probe.project(new.features)[:, :COMPONENTS]
     if min(len(test), len(inputs)) < LEAST_IMAGES:
         return unknown(f"Needs {LEAST_IMAGES} test images and as many to compare with.")
     is_new = np.repeat([False, True], [len(test), len(inputs)])
     same = np.zeros(len(is_new), int)
-    apart, score = told_apart(np.concatenate([test, inputs]), is_new, same, seed=evidence.seed)
+    apart, score = two_sample_test(np.concatenate([test, inputs]), is_new, same, seed=evidence.seed)
     measure, name = "AUROC of telling new from test images", "classifier two-sample test"
     sure = np.exp(new.log_probs.max(axis=1)).mean()
     text = (
         f"A simple classifier tells the {format.count(len(inputs))} new images from the test "
         f"images with AUROC {format.number(apart.value)} (0.5: not at all). It is "
         f"{format.percent(sure)} sure of the new ones, "
-        f"{format.percent(evidence.said['test'].confidence.mean())} of the test images."
+        f"{format.percent(evidence.scores['test'].confidence.mean())} of the test images."
     )
     if not is_above(apart, LEAST_AUROC):
         return Verdict(ABSENT, text, measure, apart, name)

@@ -26,9 +26,9 @@ def undo(log_probs: np.ndarray) -> np.ndarray:
     return np.log(clipped / clipped.sum(axis=1, keepdims=True))
 
 
-def judge(evidence: Evidence) -> Verdict:
+def examine(evidence: Evidence) -> Verdict:
     """Whether the answers are a softmax of probabilities."""
-    part = evidence.parts["test"]
+    part = evidence.splits["test"]
     x = np.asarray(part.log_probs, np.float64)
     k = x.shape[1]
     inside = x + (1 - x.sum(axis=1, keepdims=True)) / k  # sums to 1, as q does
@@ -51,5 +51,5 @@ def judge(evidence: Evidence) -> Verdict:
         test,
         effect_between(x, undo(x), part.labels, evidence.seed),
         "Remove one softmax: give the model a linear last layer, or train with from_logits=False.",
-        mended=evidence.answering(undo),
+        corrected=evidence.transformed(undo),
     )

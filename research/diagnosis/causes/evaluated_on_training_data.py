@@ -26,17 +26,17 @@ MOST_GAP = 0.05  # of that gain, by which it may do worse than on training image
 LEAST_ROWS = 200
 
 
-def judge(evidence: Evidence) -> Verdict:
+def examine(evidence: Evidence) -> Verdict:
     """Whether the test images look like ones it has seen."""
-    said = evidence.said["test"]
+    said = evidence.scores["test"]
     if evidence.knows_training:
         return Verdict(ABSENT, "It was trained here, and the test images were kept apart.")
-    if (refits := evidence.refits) is None:
+    if (probe := evidence.probe) is None:
         return _from_answers(said)
-    labels = evidence.parts["test"].labels
-    fresh = refits.healthy.nll("test", labels)
+    labels = evidence.splits["test"].labels
+    fresh = probe.reference.nll("test", labels)
     hidden = mean_of(fresh - said.nll, evidence.seed)
-    gap = difference_of(said.nll, evidence.said["train"].nll, evidence.seed)
+    gap = difference_of(said.nll, evidence.scores["train"].nll, evidence.seed)
     measure = "NLL of a head that has not seen the test images, less its own"
     test = "paired bootstrap against a refitted head"
     as_well = (gap.low is not None and gap.low <= 0) or gap.value < MOST_GAP * hidden.value

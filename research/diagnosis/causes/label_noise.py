@@ -74,18 +74,18 @@ def _told(share: Estimate) -> str:
     return f"{format.percent(share.low)} to {high}" if share.low else f"at most {high}"
 
 
-def judge(evidence: Evidence) -> Verdict:
+def examine(evidence: Evidence) -> Verdict:
     """Whether labels contradict heads that have not seen the image, however sure those are."""
-    if (refits := evidence.refits) is None:
+    if (probe := evidence.probe) is None:
         return unknown("Needs the training images beside the test images.")
-    labels, said = refits.train_labels, refits.out_of_fold
+    labels, said = probe.train_labels, probe.out_of_fold
     if len(labels) < LEAST_IMAGES:
         return unknown(f"Needs {LEAST_IMAGES} training images at least.")
     share, least = wrong_share(said, labels), LEAST_SHARE
     said = log_softmax(said / fit_temperature(said[None], labels).temperature, axis=1)
     is_suspect = suspects(said, labels)
     if share.high < LEAST_SHARE and np.mean(is_suspect) > LEAST_RULED_SHARE:
-        share, least = wrong_share(refits.say_out_of_fold(is_suspect), labels), LEAST_RULED_SHARE
+        share, least = wrong_share(probe.say_out_of_fold(is_suspect), labels), LEAST_RULED_SHARE
     contradicted = format.percent(float(np.mean(said.argmax(axis=1) != labels)))
     measure = "share of labels that are wrong at random"
     test = "likelihood of what heads say that have not seen the image"
@@ -100,15 +100,15 @@ def judge(evidence: Evidence) -> Verdict:
         )
     if share.low < least:
         return Verdict(ABSENT, text, measure, share, test)
-    cleaned = refits.fit(weights=(~is_suspect).astype(float))
-    test_labels = evidence.parts["test"].labels
+    cleaned = probe.fit(weights=(~is_suspect).astype(float))
+    test_labels = evidence.splits["test"].labels
     is_wrong = suspects(cleaned.log_probs["test"], test_labels)
-    as_it_is, healthy = evidence.said["test"].nll, refits.healthy.nll("test", test_labels)
+    as_it_is, healthy = evidence.scores["test"].nll, probe.reference.nll("test", test_labels)
     cost = np.where(is_wrong, as_it_is, healthy - cleaned.nll("test", test_labels))
-    counts = np.ones(len(evidence.parts["train"].labels), int)
-    counts[refits.kept[is_suspect]] = 0
+    counts = np.ones(len(evidence.splits["train"].labels), int)
+    counts[probe.kept[is_suspect]] = 0
     order = np.argsort(said[np.arange(len(labels)), labels], kind="stable")
-    shown = [("train", int(refits.kept[i])) for i in order if is_suspect[i]][:MOST_SUSPECTS]
+    shown = [("train", int(probe.kept[i])) for i in order if is_suspect[i]][:MOST_SUSPECTS]
     return Verdict(
         PRESENT,
         text,

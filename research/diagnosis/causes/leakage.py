@@ -47,11 +47,11 @@ def _share_by_chance(first: np.ndarray, second: np.ndarray) -> float:
     return float(1 - 2 ** -(NEAR**dimension))
 
 
-def judge(evidence: Evidence) -> Verdict:
+def examine(evidence: Evidence) -> Verdict:
     """Whether test images lie next to training images."""
-    if (refits := evidence.refits) is None:
+    if (probe := evidence.probe) is None:
         return unknown("Needs the training images beside the test images.")
-    train, test = refits.inputs["train"], refits.inputs["test"]
+    train, test = probe.inputs["train"], probe.inputs["test"]
     if len(train) < 3:
         return unknown("Needs three training images at least.")
     near = NearestNeighbors(n_neighbors=3).fit(train)
@@ -68,7 +68,7 @@ def judge(evidence: Evidence) -> Verdict:
     )
     if share.low < LEAST_SHARE + by_chance:
         return Verdict(ABSENT, text, measure, share, name)
-    nll = evidence.said["test"].nll
+    nll = evidence.scores["test"].nll
     hidden = difference_of(nll[~is_near], nll[is_near], evidence.seed)
     cost = scaled(hidden, share.value)  # what the whole split would cost more without them
     suspects = np.argsort(distance, kind="stable")[:MOST_SUSPECTS]

@@ -28,15 +28,17 @@ TEST = "paired bootstrap against a refitted head; the shape of the loss curve"
 MEASURE = "NLL on the training images less that of a careful head"
 
 
-def judge(evidence: Evidence) -> Verdict:
+def examine(evidence: Evidence) -> Verdict:
     """Whether training was rough, or stopped half way."""
-    if (refits := evidence.refits) is None:
+    if (probe := evidence.probe) is None:
         return unknown("Needs the training images and the history of the training.")
-    labels = evidence.parts["train"].labels
-    gap = mean_of(evidence.said["train"].nll - refits.healthy.nll("train", labels), evidence.seed)
+    labels = evidence.splits["train"].labels
+    gap = mean_of(
+        evidence.scores["train"].nll - probe.reference.nll("train", labels), evidence.seed
+    )
     text = (
-        f"NLL {format.number(evidence.said['train'].nll.mean())} on its own training images; a "
-        f"careful head reaches {format.number(refits.healthy.nll('train', labels).mean())}."
+        f"NLL {format.number(evidence.scores['train'].nll.mean())} on its own training images; a "
+        f"careful head reaches {format.number(probe.reference.nll('train', labels).mean())}."
     )
     curve = read_curve(evidence.history)
     is_fast = curve is not None and is_too_fast(curve, len(evidence.classes))
@@ -60,8 +62,8 @@ def judge(evidence: Evidence) -> Verdict:
         advice = "Train longer, or raise the learning rate, three to ten times."
     else:
         return Verdict(ABSENT, text + " Its loss curve is smooth and flat.", MEASURE, gap, TEST)
-    part = evidence.parts["test"]
-    better = refits.healthy.log_probs["test"]
+    part = evidence.splits["test"]
+    better = probe.reference.log_probs["test"]
     effect = effect_between(part.log_probs, better, part.labels, evidence.seed)
     if not is_above(effect.nll, LEAST_EFFECT):
         return Verdict(ABSENT, text + " New images would not gain by it.", MEASURE, gap, TEST)

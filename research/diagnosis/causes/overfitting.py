@@ -55,7 +55,7 @@ def _turn(history: tuple[dict, ...]) -> str:
 
 def _cooled(evidence: Evidence) -> tuple[dict, Effect]:
     """The temperature that the validation images ask for, and what it is worth on the test."""
-    valid, test = evidence.parts["valid"], evidence.parts["test"]
+    valid, test = evidence.splits["valid"], evidence.splits["test"]
     cool = temperature(valid.log_probs[None], valid.labels)
     said = cool.apply(test.log_probs[None])[0]
     return cool.fitted, effect_between(test.log_probs, said, test.labels, evidence.seed)
@@ -64,7 +64,7 @@ def _cooled(evidence: Evidence) -> tuple[dict, Effect]:
 def _scale(evidence: Evidence, fitted: dict) -> str:
     """How far apart its logits are, and how far they should be, in words."""
     smallest = np.log(np.finfo(float).tiny)  # of what was rounded to a probability of 0
-    by_split = (np.maximum(evidence.parts[s].log_probs, smallest) for s in ("train", "test"))
+    by_split = (np.maximum(evidence.splits[s].log_probs, smallest) for s in ("train", "test"))
     best = (np.sort(log_probs, axis=1)[:, -2:] for log_probs in by_split)
     train, test = (format.number(float(np.median(each[:, 1] - each[:, 0]))) for each in best)
     margins = f" The logits of its two best classes lie {train} apart on those, {test} on new ones"
@@ -77,19 +77,19 @@ def _scale(evidence: Evidence, fitted: dict) -> str:
     )
 
 
-def judge(evidence: Evidence) -> Verdict:
+def examine(evidence: Evidence) -> Verdict:
     """Whether the same features, fitted less closely, give better answers on new images."""
-    if (refits := evidence.refits) is None or not evidence.knows_training:
+    if (probe := evidence.probe) is None or not evidence.knows_training:
         return unknown("Needs the training and validation images beside the test images.")
-    train, test = evidence.said["train"], evidence.said["test"]
+    train, test = evidence.scores["train"], evidence.scores["test"]
     gap = difference_of(test.nll, train.nll, evidence.seed)
-    labels = evidence.parts["test"].labels
-    healthy = refits.healthy
+    labels = evidence.splits["test"].labels
+    healthy = probe.reference
     tamer = effect_between(
-        evidence.parts["test"].log_probs, healthy.log_probs["test"], labels, evidence.seed
+        evidence.splits["test"].log_probs, healthy.log_probs["test"], labels, evidence.seed
     )
     fitted, cooled = _cooled(evidence)
-    train_labels = evidence.parts["train"].labels
+    train_labels = evidence.splits["train"].labels
     fits_closer = train.nll.mean() < healthy.nll("train", train_labels).mean()
     measure = "NLL on the test images less that on the training images"
     least = max(LEAST_EFFECT, LEAST_SHARE * test.nll.mean())
@@ -110,7 +110,7 @@ def judge(evidence: Evidence) -> Verdict:
         PRESENT,
         f"{text}; a head on the same features that was stopped in time has "
         f"{format.number(healthy.nll('test', labels).mean())}.{scale}{_turn(evidence.history)} "
-        f"A head learns {format.percent(refits.learns_by_heart)} of these images even with labels "
+        f"A head learns {format.percent(probe.learns_by_heart)} of these images even with labels "
         "drawn at random.",
         measure,
         gap,

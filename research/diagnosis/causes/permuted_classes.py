@@ -25,9 +25,9 @@ def best_order(predicted: np.ndarray, labels: np.ndarray, classes: int) -> np.nd
     return linear_sum_assignment(counts + 0.5 * np.eye(classes), maximize=True)[1]
 
 
-def judge(evidence: Evidence) -> Verdict:
+def examine(evidence: Evidence) -> Verdict:
     """Whether another order of the classes is right more often on the test images."""
-    said, log_probs = evidence.said["test"], evidence.parts["test"].log_probs
+    said, log_probs = evidence.scores["test"], evidence.splits["test"].log_probs
     k, labels = log_probs.shape[1], said.labels
     predicted = said.probs.argmax(axis=1)
     renamed = best_order(predicted, labels, k)
@@ -56,5 +56,5 @@ def judge(evidence: Evidence) -> Verdict:
         effect_between(log_probs, rename(log_probs), labels, evidence.seed),
         "Compare the order of the class names in training and here: folders are read in "
         "alphabetical order.",
-        mended=evidence.answering(rename),
+        corrected=evidence.transformed(rename),
     )

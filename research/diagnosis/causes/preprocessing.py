@@ -26,10 +26,10 @@ LEAST_GAIN = 0.05  # of accuracy
 MOST_IMAGES = 200
 
 
-def judge(evidence: Evidence) -> Verdict:
+def examine(evidence: Evidence) -> Verdict:
     """Whether another preprocessing is right more often."""
-    part = evidence.parts.get("valid", evidence.parts["test"])
-    if not evidence.ask_as or part.images is None:
+    part = evidence.splits.get("valid", evidence.splits["test"])
+    if not evidence.predict_as or part.images is None:
         return unknown(
             "Needs the images and a model from elsewhere (--model) whose file does not say itself "
             "how pixels are prepared."
@@ -38,7 +38,7 @@ def judge(evidence: Evidence) -> Verdict:
     images, labels = np.asarray(part.images[np.sort(chosen)]), part.labels[np.sort(chosen)]
     as_it_is = part.log_probs[np.sort(chosen)]
     right = as_it_is.argmax(axis=1) == labels
-    tried = {name: ask(images) for name, ask in evidence.ask_as.items()}
+    tried = {name: ask(images) for name, ask in evidence.predict_as.items()}
     accuracy = {name: float(np.mean(x.argmax(axis=1) == labels)) for name, x in tried.items()}
     best = max(accuracy, key=accuracy.get)
     # Classes that have changed places are right so seldom that any other form seems better.
@@ -58,5 +58,5 @@ def judge(evidence: Evidence) -> Verdict:
         test,
         effect_between(as_it_is, tried[best], labels, evidence.seed),
         f"Prepare the pixels as in training: --preprocess {best}.",
-        mended=evidence.prepared_as and evidence.prepared_as(best),
+        corrected=evidence.with_preprocess and evidence.with_preprocess(best),
     )

@@ -102,10 +102,10 @@ def _told(ask: Callable, images: np.ndarray, labels: np.ndarray, seed: int) -> s
     return f" Right, and in brackets how sure: {'; '.join(told)}."
 
 
-def judge(evidence: Evidence) -> Verdict:
+def examine(evidence: Evidence) -> Verdict:
     """Whether a corner of the image decides."""
-    part = evidence.parts["test"]
-    if evidence.ask is None or part.images is None:
+    part = evidence.splits["test"]
+    if evidence.predict is None or part.images is None:
         return unknown("Needs the images and the network.")
     if len(part.labels) < LEAST_IMAGES or min(part.images.shape[1:3]) < CELLS:
         return unknown(f"Needs {LEAST_IMAGES} test images of {CELLS} pixels or more.")
@@ -113,7 +113,7 @@ def judge(evidence: Evidence) -> Verdict:
     most = max(LEAST_IMAGES, min(MOST_IMAGES, MOST_PIXELS // pixels))
     chosen = np.random.default_rng(evidence.seed).permutation(len(part.labels))[:most]
     images, labels = np.asarray(part.images[np.sort(chosen)]), part.labels[np.sort(chosen)]
-    found = importance(evidence.ask, images, labels, evidence.seed)
+    found = importance(evidence.predict, images, labels, evidence.seed)
     last = CELLS - 1
     corners = {(r, c): found[r, c] for r in (0, last) for c in (0, last)}
     where = max(corners, key=lambda cell: corners[cell][1].mean())
@@ -125,7 +125,7 @@ def judge(evidence: Evidence) -> Verdict:
         f"{format.percent(abs(drop.value))} {'less' if drop.value >= 0 else 'more'} often. "
         f"No part matters more than row {highest[0] + 1}, column {highest[1] + 1} of a "
         f"{CELLS} by {CELLS} grid ({format.percent(abs(found[highest][0].mean()))})."
-        + _told(evidence.ask, images, labels, evidence.seed)
+        + _told(evidence.predict, images, labels, evidence.seed)
     )
     measure = f"accuracy lost without the {name} corner"
     test = "permutation importance of image regions, paired bootstrap"

@@ -16,9 +16,9 @@ TITLE = "Too few images were looked at"
 MARGIN = 0.05  # of error rate, that the images leave open
 
 
-def judge(evidence: Evidence) -> Verdict:
+def examine(evidence: Evidence) -> Verdict:
     """Whether the test images leave open an error rate far above the one claimed."""
-    said = evidence.said["test"]
+    said = evidence.scores["test"]
     n, errors = len(said.labels), int((~said.correct).sum())
     claimed = float(said.doubt.mean())
     bound = float(beta.ppf(0.95, errors + 1, n - errors)) if errors < n else 1.0

@@ -14,7 +14,7 @@ examinations with negatives among photographs they found two, this finds all.
 import numpy as np
 
 from research.diagnosis.evidence import Evidence
-from research.diagnosis.two_sample import told_apart
+from research.diagnosis.two_sample import two_sample_test
 from research.diagnosis.verdict import (
     ABSENT,
     LEAST_EFFECT,
@@ -40,18 +40,18 @@ MOST_SUSPECTS = 12
 SPLITS = ("train", "valid", "test")
 
 
-def judge(evidence: Evidence) -> Verdict:
+def examine(evidence: Evidence) -> Verdict:
     """Whether kinds of images that are frequent now were rare in training."""
-    if (refits := evidence.refits) is None:
+    if (probe := evidence.probe) is None:
         return unknown("Needs the training images beside the test images.")
-    sizes = {name: len(labels) for name, labels in refits.labels.items()}
+    sizes = {name: len(labels) for name, labels in probe.labels.items()}
     if min(sizes["train"], sizes["test"]) < LEAST_IMAGES:
         return unknown(f"Needs {LEAST_IMAGES} training images and as many test images.")
     inputs, labels = (
-        np.concatenate([of[n] for n in SPLITS]) for of in (refits.inputs, refits.labels)
+        np.concatenate([of[n] for n in SPLITS]) for of in (probe.inputs, probe.labels)
     )
     is_now = np.arange(len(labels)) >= sizes["train"]
-    apart, score = told_apart(inputs[:, :COMPONENTS], is_now, labels, seed=evidence.seed)
+    apart, score = two_sample_test(inputs[:, :COMPONENTS], is_now, labels, seed=evidence.seed)
     ends = np.cumsum([sizes[name] for name in SPLITS])[:-1]
     of_kind = dict(zip(SPLITS, np.split(score >= np.log(LEAST_RATIO), ends), strict=True))
     in_train, in_valid, in_test = (of_kind[name].mean() for name in SPLITS)
@@ -69,8 +69,8 @@ def judge(evidence: Evidence) -> Verdict:
         f" Images of the kind that training lacks are {format.percent(in_train)} of the training "
         f"and {format.percent(in_test)} of the test images."
     )
-    as_it_is = evidence.said["test"].nll
-    careful = refits.healthy.nll("test", evidence.parts["test"].labels)
+    as_it_is = evidence.scores["test"].nll
+    careful = probe.reference.nll("test", evidence.splits["test"].labels)
     worse, still_worse = (
         difference_of(nll[now], nll[~now], evidence.seed) for nll in (as_it_is, careful)
     )

@@ -18,25 +18,25 @@ LOOKED_AT = 200  # images whose pixels are compared
 
 def _dead_pixels(evidence: Evidence) -> str:
     """The share of pixels that never change, in words; empty without images."""
-    if (images := evidence.parts["train"].images) is None:
+    if (images := evidence.splits["train"].images) is None:
         return ""
-    some = np.asarray(images[np.arange(min(LOOKED_AT, len(evidence.parts["train"].labels)))])
+    some = np.asarray(images[np.arange(min(LOOKED_AT, len(evidence.splits["train"].labels)))])
     share = float(np.mean((some == some[:1]).all(axis=(0, 3))))
     return f", and {format.percent(share)} of the pixels,"
 
 
-def judge(evidence: Evidence) -> Verdict:
+def examine(evidence: Evidence) -> Verdict:
     """Whether a careful head on the same features is no better than a constant answer."""
-    if (refits := evidence.refits) is None:
+    if (probe := evidence.probe) is None:
         return unknown("Needs the training images beside the test images.")
-    part = evidence.parts["test"]
+    part = evidence.splits["test"]
     labels, n, k = part.labels, len(part.labels), len(evidence.classes)
     if n < LEAST_IMAGES or len(np.unique(labels)) < 2:
         return unknown(f"Needs {LEAST_IMAGES} test images, and of two classes at least.")
     frequent = np.bincount(labels, minlength=k).max() / n
-    right = refits.healthy.log_probs["test"].argmax(axis=1) == labels
+    right = probe.reference.log_probs["test"].argmax(axis=1) == labels
     accuracy = proportion(float(right.mean()), n)
-    dead = float(np.mean(~refits.is_alive))
+    dead = float(np.mean(~probe.is_alive))
     text = (
         f"A careful head on the same features is right {format.percent(accuracy.value)} of the "
         f"time; always naming the most frequent class, {format.percent(frequent)}. "
@@ -46,7 +46,7 @@ def judge(evidence: Evidence) -> Verdict:
     measure, test = "accuracy of a careful head on the same features", "Wilson interval"
     if accuracy.low > frequent or accuracy.value > frequent + 0.1:
         return Verdict(ABSENT, text, measure, accuracy, test)
-    counts = np.bincount(refits.train_labels, minlength=k) + 1.0
+    counts = np.bincount(probe.train_labels, minlength=k) + 1.0
     constant = np.tile(np.log(counts / counts.sum()), (n, 1))
     return Verdict(
         PRESENT,

@@ -13,9 +13,9 @@ from research.metrics.intervals import Estimate, proportion
 TITLE = "It is right as often as it says"
 
 
-def judge(evidence: Evidence) -> Verdict:
+def examine(evidence: Evidence) -> Verdict:
     """Whether confidence and accuracy agree, as far as the test images tell."""
-    said = evidence.said["test"]
+    said = evidence.scores["test"]
     chance = perfectly_calibrated_ece(said.confidence, seed=evidence.seed)
     value = float(ece(said.confidence, said.correct))
     accuracy = proportion(float(said.correct.mean()), len(said.labels))
