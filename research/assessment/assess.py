@@ -47,7 +47,7 @@ def get_classifier(config, directory: Path, mesh) -> tuple[Classifier, Dataset]:
     """Loads the images, and builds or imports what is judged."""
     imported = import_keras(config.model) if config.model else None
     if config.weights not in (None, "imagenet"):
-        check_readable(Path(config.weights), "--weights")  # before the images, which take longer
+        check_readable(Path(config.weights), "weights")  # before the images, which take longer
     own_size = imported.image_size if imported else 224 if config.weights else None
     if imported and own_size and config.image_size not in (None, own_size):
         raise UserError(
@@ -100,7 +100,7 @@ def fit_methods(
     params = classifier.params
     if config.init:
         like = jax.eval_shape(model.init, jax.random.key(0), dataset.test.images[np.arange(1)])
-        params = read_weights(config.init, like, "--init")
+        params = read_weights(config.init, like, "init")
     if params is not None:  # a method that started from other weights is not resumed
         dataset = dataset._replace(fingerprint=identify("start", params, dataset))
     recipes = {"point": Recipe("point")}

@@ -241,9 +241,11 @@ def corrupt(key: jax.Array, images: jax.Array, name: str, level: int, first: int
         UserError: no such corruption or level.
     """
     if name not in CORRUPTIONS:
-        raise UserError(f"corruption {name}: unknown; choose from {', '.join(CORRUPTIONS)}")
+        raise UserError(
+            None, f"corruption {name}: unknown", f"choose from {', '.join(CORRUPTIONS)}"
+        )
     if level not in range(NUM_LEVELS + 1):
-        raise UserError(f"corruption level {level}: give 0 to {NUM_LEVELS}")
+        raise UserError(None, f"corruption level {level}: give 0 to {NUM_LEVELS}")
     return _corrupt(key, images, first, level, name) if level else jnp.asarray(images)
 
 

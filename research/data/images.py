@@ -87,7 +87,9 @@ def decode(file: Path | bytes, name: str) -> Image.Image:
             return to_rgb(ImageOps.exif_transpose(image))
     except _BROKEN as error:
         raise UnreadableImage(
-            f"{name}: cannot be read as an image; mend or remove it, or give --skip_bad_images"
+            None,
+            f"{name}: cannot be read as an image",
+            "mend or remove it, or give `skip_bad_images`",
         ) from error
 
 
@@ -102,14 +104,14 @@ def find(paths: Sequence[Path]) -> list[Path]:
         if path.is_dir():
             inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in EXTENSIONS)
             if not inside:
-                raise UserError(f"{path}: no images in there; give files or another folder")
+                raise UserError(None, f"{path}: no images in there", "give files or another folder")
             found += inside
         elif path.exists():
             found.append(path)
         else:
-            raise UserError(f"{path}: no such file; give image files or folders")
+            raise UserError(None, f"{path}: no such file", "give image files or folders")
     if not found:
-        raise UserError("no images given; name files or folders after the options")
+        raise UserError(None, "no images given", "name files or folders after the options")
     return found
 
 

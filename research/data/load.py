@@ -26,8 +26,10 @@ def _open(spec: str, data_dir: str | None) -> Source:
         if hasattr(kind, "open_source") and kind.matches(spec):
             return kind.open_source(spec, data_dir)
     raise UserError(
-        f"--data {spec}: no such folder; give a folder of class folders, an .npz file, tfds:NAME "
-        "or digits"
+        "data",
+        "no such folder",
+        "give a folder of class folders, an .npz file, tfds:NAME or digits",
+        value=spec,
     )
 
 
@@ -47,8 +49,10 @@ def _skip_unreadable(spec: str, ids: np.ndarray, skip: bool) -> tuple[str, ...]:
     plural = "image" if len(ids) == 1 else "images"
     if not skip:
         raise UserError(
-            f"--data {spec}: {len(ids)} unreadable {plural}: {_some(ids)}; mend or remove what is "
-            "listed, or go on without with --skip_bad_images"
+            "data",
+            f"{len(ids)} unreadable {plural}: {_some(ids)}",
+            "mend or remove what is listed, or go on without with `skip_bad_images`",
+            value=spec,
         )
     return (f"{len(ids)} unreadable {plural} left out: {_some(ids)}.",)
 
@@ -65,21 +69,29 @@ def _check_splits(
         if code != TRAIN and not is_own:
             if not np.any(split == code):
                 raise UserError(
-                    f"--data {spec}: no image is left for {name}: there are too few, or each is "
-                    "also in a later split; add images to it"
+                    "data",
+                    f"no image is left for {name}: there are too few, or each is also in a later "
+                    "split",
+                    "add images to it",
+                    value=spec,
                 )
             continue
         absent = np.flatnonzero(np.bincount(labels[split == code], minlength=len(classes)) == 0)
         if len(absent) and is_own:
             raise UserError(
-                f"--data {spec}: class {classes[absent[0]]!r} has fewer than 3 different readable "
-                "images (under --limit, of those chosen), and train, valid and test need one each; "
-                "add images or remove the class"
+                "data",
+                f"class {classes[absent[0]]!r} has fewer than 3 different readable images (under "
+                "`limit`, of those chosen), and train, valid and test need one each",
+                "add images or remove the class",
+                value=spec,
             )
         if len(absent):
             raise UserError(
-                f"--data {spec}: class {classes[absent[0]]!r} has no readable image in train that "
-                "is not also in a later split; add images or remove the class"
+                "data",
+                f"class {classes[absent[0]]!r} has no readable image in train that is not also in "
+                "a later split",
+                "add images or remove the class",
+                value=spec,
             )
 
 
@@ -147,12 +159,12 @@ def load(
         UserError: the data or an option cannot be used; the message is one line.
     """
     for option, value, least in (
-        ("--image_size", image_size, 1),
-        ("--limit", limit, 1),
-        ("--seed", seed, 0),
+        ("image_size", image_size, 1),
+        ("limit", limit, 1),
+        ("seed", seed, 0),
     ):
         if value is not None and value < least:
-            raise UserError(f"{option} {value}: too small; give {least} or more")
+            raise UserError(option, "too small", f"give {least} or more", value=value)
     cache_dir = None if cache_dir is None else Path(cache_dir)
     source = _open(str(spec), data_dir)
     source = only(source, classes) if classes else source

@@ -40,7 +40,7 @@ def _refuse_rows(path: Path, bad: np.ndarray, what: str) -> None:
         named = ", ".join(str(n) for n in numbers[:5])
         more = f" and {len(numbers) - 5} more" if len(numbers) > 5 else ""
         rows = f"row{'s' if len(numbers) > 1 else ''} {named}{more} (counted from 0)"
-        raise UserError(f"--predictions {path}: {rows}: {what}")
+        raise UserError("predictions", f"{rows}: {what}", value=path)
 
 
 def _normalise(
@@ -56,8 +56,10 @@ def _normalise(
         _refuse_rows(path, np.isinf(scores).any(axis=1), "infinite logits; save finite ones")
         if (scores >= 0).all() and np.allclose(scores.sum(axis=1), 1, atol=SUM_TOLERANCE):
             raise UserError(
-                f"--predictions {path}: what is given as logits are probabilities: each row sums "
-                "to 1; name the array probs (.npz), or leave --logits out (.csv)"
+                "predictions",
+                "what is given as logits are probabilities: each row sums to 1",
+                "name the array probs (.npz), or leave `logits` out (.csv)",
+                value=path,
             )
         return log_softmax(scores, axis=1), ()
     if kind == "probs":
@@ -98,13 +100,15 @@ def _as_two_classes(scores: np.ndarray, kind: str) -> np.ndarray:
 def _read_npz(path: Path) -> tuple[dict[str, np.ndarray], str]:
     arrays = {
         name: np.char.decode(array, "utf-8", "replace") if array.dtype.kind == "S" else array
-        for name, array in read_arrays("--predictions", path).items()
+        for name, array in read_arrays("predictions", path).items()
     }
     kinds = [kind for kind in KINDS if kind in arrays]
     if not kinds or "labels" not in arrays:
         raise UserError(
-            f"--predictions {path}: holds {', '.join(sorted(arrays)) or 'nothing'}; "
-            "it needs an array probs or logits [N, K], and labels [N]"
+            "predictions",
+            f"holds {', '.join(sorted(arrays)) or 'nothing'}",
+            "it needs an array probs or logits [N, K], and labels [N]",
+            value=path,
         )
     return arrays, kinds[0]
 
@@ -124,11 +128,11 @@ def _read_csv(path: Path, label_column: str, is_logits: bool) -> tuple[dict[str,
             rows = [[cell.strip() for cell in row] for row in csv.reader(file, delimiter=delimiter)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(
-            f"--predictions {path}: not a readable .csv ({error}); save it as CSV in UTF-8"
+            "predictions", f"not a readable .csv ({error})", "save it as CSV in UTF-8", value=path
         ) from error
     rows = [row for row in rows if any(row)]
     if len(rows) < 2:
-        raise UserError(f"--predictions {path}: needs a header line and at least one row")
+        raise UserError("predictions", "needs a header line and at least one row", value=path)
     header, *body = rows
     what = f"not {len(header)} columns like the header; mend them"
     _refuse_rows(path, np.array([len(row) != len(header) for row in body]), what)
@@ -136,19 +140,26 @@ def _read_csv(path: Path, label_column: str, is_logits: bool) -> tuple[dict[str,
         number = int(label_column) if label_column.isdecimal() else len(header)
         if number >= len(header):
             raise UserError(
-                f"--label_column {label_column}: {path} has the columns {', '.join(header)}; "
-                "name one of them, or give its number from 0"
+                "label_column",
+                f"{path} has the columns {', '.join(header)}",
+                "name one of them, or give its number from 0",
+                value=label_column,
             )
         label_column = header[number]
     places = {name: i for i, name in enumerate(header)}
     if len(places) < len(header):
         twice = next(name for name in header if header.count(name) > 1)
-        raise UserError(f"--predictions {path}: two columns are called {twice!r}; rename one")
+        raise UserError(
+            "predictions", f"two columns are called {twice!r}", "rename one", value=path
+        )
     texts = [name for name in ("split", *IDS) if name in places and name != label_column]
     classes = [name for name in header if name not in (label_column, *texts)]
     if not classes:
         raise UserError(
-            f"--predictions {path}: no class columns beside {', '.join(header)}; add one a class"
+            "predictions",
+            f"no class columns beside {', '.join(header)}",
+            "add one a class",
+            value=path,
         )
     kind = "logits" if is_logits else "probs"
     arrays = {name: np.array([row[places[name]] for row in body]) for name in texts}
@@ -180,11 +191,13 @@ def _read_split(path: Path, split: np.ndarray) -> np.ndarray:
     _refuse_rows(path, ~np.isin(split, SPLITS), f"split must be one of {', '.join(SPLITS)}")
     counts = {name: int(np.sum(split == name)) for name in SPLITS}
     if not counts["test"]:
-        raise UserError(f"--predictions {path}: no row of the split test; that is what is judged")
+        raise UserError(
+            "predictions", "no row of the split test", "that is what is judged", value=path
+        )
     for name, count in counts.items():
         if count == 1:
             raise UserError(
-                f"--predictions {path}: only one row of the split {name}; give at least two"
+                "predictions", f"only one row of the split {name}", "give at least two", value=path
             )
     return split
 
@@ -207,12 +220,13 @@ def read_predictions(
             range.
     """
     if not path.is_file():
-        raise UserError(f"--predictions {path}: no such file; give a .npz or a .csv file")
+        raise UserError("predictions", "no such file", "give a .npz or a .csv file", value=path)
     if path.suffix.lower() == ".npz":
         if is_logits or label_column != "label":
             raise UserError(
-                f"--logits, --label_column: are for a .csv; {path} tells by the names of its "
-                "arrays, logits and labels"
+                None,
+                "`logits`, `label_column`: are for a .csv",
+                f"{path} tells by the names of its arrays, logits and labels",
             )
         arrays, kind = _read_npz(path)
         way_out = "mend these rows, or name the array logits if that is what it holds"
@@ -220,30 +234,35 @@ def read_predictions(
         arrays, kind = _read_csv(path, label_column, is_logits)
         names = arrays.get("classes", ["one alone"])
         shown = ", ".join(names[:8]) + (" ..." if len(names) > 8 else "")
-        way_out = f"the class columns are taken to be {shown}; mend them, or give --logits"
+        way_out = f"the class columns are taken to be {shown}; mend them, or give `logits`"
     else:
-        raise UserError(f"--predictions {path}: must be a .npz or a .csv file")
+        raise UserError("predictions", "must be a .npz or a .csv file", value=path)
 
     scores, labels = arrays[kind], arrays["labels"]
     if scores.dtype.kind not in "fiu" or scores.ndim not in (1, 2) or not scores.size:
-        raise UserError(f"--predictions {path}: {kind} must be numbers of shape [N, K]")
+        raise UserError("predictions", f"{kind} must be numbers of shape [N, K]", value=path)
     if labels.shape not in ((len(scores),), (len(scores), 1)) or labels.dtype.kind not in "biufU":
         raise UserError(
-            f"--predictions {path}: {len(scores)} rows of {kind} for labels of shape "
-            f"{labels.shape} and type {labels.dtype}; give one number or class name a row"
+            "predictions",
+            f"{len(scores)} rows of {kind} for labels of shape {labels.shape} and type "
+            f"{labels.dtype}",
+            "give one number or class name a row",
+            value=path,
         )
     rows = np.arange(len(scores))
     ids = next((arrays[name] for name in IDS if name in arrays), rows).astype(str)
     split = arrays.get("split", np.full(len(rows), "test")).astype(str)
     if split.shape != rows.shape or ids.shape != rows.shape:
-        raise UserError(f"--predictions {path}: split and ids must have one entry a row")
+        raise UserError("predictions", "split and ids must have one entry a row", value=path)
     scores = _as_two_classes(scores.astype(np.float64), kind)
     num_classes = scores.shape[1]
     classes = tuple(np.ravel(arrays.get("classes", np.arange(num_classes))).astype(str).tolist())
     if len(classes) != num_classes or len(set(classes)) != num_classes:
         raise UserError(
-            f"--predictions {path}: {num_classes} columns of {kind} need as many different class "
-            f"names, not {len(classes)}"
+            "predictions",
+            f"{num_classes} columns of {kind} need as many different class names, not "
+            f"{len(classes)}",
+            value=path,
         )
     log_probs, notes = _normalise(path, kind, scores, way_out)
     labels = _read_labels(path, labels.reshape(-1), classes)

@@ -36,7 +36,9 @@ def apportion(counts: np.ndarray, total: int) -> np.ndarray:
         return counts.copy()
     least = np.minimum(counts, 1)
     if total < least.sum():
-        raise UserError(f"--limit {total}: fewer than the {least.sum()} classes; give a larger one")
+        raise UserError(
+            "limit", f"fewer than the {least.sum()} classes", "give a larger one", value=total
+        )
     exact = counts * (total / counts.sum())
     shares = np.maximum(least, np.floor(exact).astype(int))
     while shares.sum() < total:

@@ -78,9 +78,9 @@ def fit_conformal(
         UserError: alpha or kind is out of range, or see `research.metrics.predictive.scores`.
     """
     if not 0 < alpha < 1:
-        raise UserError(f"conformal: alpha={alpha} is not between 0 and 1; take 0.1, for 90 % sets")
+        raise UserError("alpha", "not between 0 and 1", "take 0.1, for 90 % sets", value=alpha)
     if kind not in KINDS:
-        raise UserError(f"conformal: there is no kind {kind}; choose from {', '.join(KINDS)}")
+        raise UserError("kind", "unknown", f"choose from {', '.join(KINDS)}", value=kind)
     labels = scores(log_probs, labels).labels
     num_examples = len(labels)
     by_class = _class_scores(predictive(log_probs).log_probs, kind, seed, CALIBRATION)

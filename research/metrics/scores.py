@@ -75,8 +75,10 @@ def predictive(log_probs: np.ndarray) -> Predictive:
     broken = ~np.isfinite(log_probs.max(axis=2))  # [S, N]; a NaN anywhere in a row is its maximum
     if broken.any():
         raise UserError(
+            None,
             f"predictions: example {np.nonzero(broken)[1][0]} has NaN or infinite scores "
-            f"({broken.any(axis=0).sum()} such examples); check the model's weights and its inputs"
+            f"({broken.any(axis=0).sum()} such examples)",
+            "check the model's weights and its inputs",
         )
     total = np.full(log_probs.shape[1:], -np.inf)  # [N, K]
     expected_entropy = np.zeros(len(total))
@@ -117,13 +119,16 @@ def scores(log_probs: np.ndarray, labels: np.ndarray) -> Scores:
     _, num_examples, num_classes = np.shape(log_probs)
     if not num_examples or labels.shape != (num_examples,):
         raise UserError(
-            f"predictions: {num_examples} predictions for labels of shape {labels.shape}; "
-            "there must be at least one example, and one label for each"
+            None,
+            f"predictions: {num_examples} predictions for labels of shape {labels.shape}",
+            "there must be at least one example, and one label for each",
         )
     if labels.min() < 0 or labels.max() >= num_classes:
         raise UserError(
+            None,
             f"labels: they run from {labels.min()} to {labels.max()}, but the predictions have "
-            f"{num_classes} classes; number the classes from 0 to {num_classes - 1}"
+            f"{num_classes} classes",
+            f"number the classes from 0 to {num_classes - 1}",
         )
     p = predictive(log_probs)
     return Scores(

@@ -36,8 +36,10 @@ def _pool(layer: Pool, x: jax.Array) -> jax.Array:
     height, width = x.shape[1:3]
     if layer.padding == "VALID" and (height < layer.size[0] or width < layer.size[1]):
         raise UserError(
-            f"--image_size: the images are too small: a {layer.size[0]}x{layer.size[1]} pool meets "
-            f"a {height}x{width} map; give a larger --image_size"
+            "image_size",
+            f"the images are too small: a {layer.size[0]}x{layer.size[1]} pool meets a "
+            f"{height}x{width} map",
+            "give a larger `image_size`",
         )
     if layer.kind == "max":
         return nn.max_pool(x, layer.size, layer.strides, layer.padding)

@@ -223,7 +223,7 @@ def from_weights(
     parity = None
     if reference is not None:
         images = PREPROCESS[name](some(dataset, PARITY_IMAGES))
-        parity = check_parity(f"--weights {source}", features, weights, reference, images)
+        parity = check_parity("weights", source, features, weights, reference, images)
     classifier = fresh(dataset, network)
     shapes = jax.eval_shape(classifier.model.init, jax.random.key(0), some(dataset, 1))
     weights = _fitting(weights, shapes, source)

@@ -34,7 +34,7 @@ def _read_keras(path: Path) -> dict[str, list[np.ndarray]]:
     arrays = {}
     with h5py.File(path, "r") as file:
         if "model_config" in file.attrs:
-            raise UserError(f"--weights {path}: is a whole model; give it with --model")
+            raise UserError("weights", "is a whole model", "give it with `model`", value=path)
 
         def collect(group_name, group):
             folder, _, last = group_name.rpartition("/")
@@ -85,8 +85,11 @@ def _checked(arrays: dict[str, list[np.ndarray]], names, path: Path) -> dict:
         if not fits or (rank == 4 and shapes[0][:2] != (3, 3)):
             found = f"shapes {shapes}" if shapes else "no such layer"
             raise UserError(
-                f"--weights {path}: layer '{name}' of VGG16: {found} in the file; give VGG16's "
-                "weights from Keras (.h5) or torchvision (.safetensors, without batch norm)"
+                "weights",
+                f"layer '{name}' of VGG16: {found} in the file",
+                "give VGG16's weights from Keras (.h5) or torchvision (.safetensors, without "
+                "batch norm)",
+                value=path,
             )
         channels = shapes[0][-1]
         params[name] = dict(
@@ -142,18 +145,20 @@ def load_weights(source: str, *, head_name: str) -> tuple[dict, str, Callable | 
         UserError: the file cannot be read or downloaded, or is not a VGG16.
     """
     path = download() if source == "imagenet" else Path(source)
-    check_readable(path, "--weights")
+    check_readable(path, "weights")
     is_torch = path.suffix == ".safetensors"
     if not is_torch and not h5py.is_hdf5(path):
         raise UserError(
-            f"--weights {path}: neither an HDF5 (.h5) nor a .safetensors file, or cut short; "
-            "copy it again, or convert it (a .pth file is a program to Python: Candor opens none)"
+            "weights",
+            "neither an HDF5 (.h5) nor a .safetensors file, or cut short",
+            "copy it again, or convert it (a .pth file is a program to Python: Candor opens none)",
+            value=path,
         )
     try:
         arrays = (_read_torch if is_torch else _read_keras)(path)
     except (*KERAS_ERRORS, SafetensorError) as error:
         raise UserError(
-            f"--weights {path}: cannot be read ({first_line(error)}); copy it again"
+            "weights", f"cannot be read ({first_line(error)})", "copy it again", value=path
         ) from error
     with_top = head_name == "published" and all(arrays.get(name) for name in TOP)
     params = _checked(arrays, CONVOLUTIONS + (TOP if with_top else ()), path)

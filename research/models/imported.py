@@ -72,7 +72,8 @@ def from_keras(
         )
     name, reason = _preprocess(dataset, imported, chosen_preprocess)
     parity = check_parity(
-        f"--model {path}",
+        "model",
+        path,
         imported.raw_apply,
         imported.params,
         imported.reference,

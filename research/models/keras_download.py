@@ -63,7 +63,9 @@ def download(url: str = URL, md5: str = MD5, seconds: float = _SECONDS) -> Path:
         part.replace(target)
     except OSError as error:
         raise UserError(
-            f"--weights imagenet: cannot download {url} ({first_line(error)}); download it on "
-            "another machine and give it with --weights FILE.h5"
+            "weights",
+            f"cannot download {url} ({first_line(error)})",
+            "download it on another machine and give it with `weights` FILE.h5",
+            value="imagenet",
         ) from error
     return target

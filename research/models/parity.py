@@ -11,11 +11,12 @@ from research.runtime.errors import UserError
 PARITY = 1e-4  # largest difference from Keras that is still rounding, relative to the largest logit
 
 
-def check_parity(source, apply: Callable, params, reference: Callable, images) -> float:
+def check_parity(option: str, path, apply: Callable, params, reference: Callable, images) -> float:
     """Proves that our network computes what the other library computes.
 
     Args:
-        source: the option and file, for the message.
+        option: the option that gave the file, for the message.
+        path: the file.
         apply: (params, images) -> logits or features.
         params: of `apply`.
         reference: images -> the same, as the other library gives it.
@@ -33,7 +34,10 @@ def check_parity(source, apply: Callable, params, reference: Callable, images) -
     difference = float(np.max(np.abs(ours - theirs)) / np.max(np.abs(theirs)))
     if not difference <= PARITY:
         raise UserError(
-            f"{source}: the imported network differs from Keras' own by {difference:.1e} of its "
-            f"largest output (limit {PARITY:.0e}); please report this model, {WAY_OUT}"
+            option,
+            f"the imported network differs from Keras' own by {difference:.1e} of its largest "
+            f"output (limit {PARITY:.0e})",
+            f"please report this model, {WAY_OUT}",
+            value=path,
         )
     return difference

@@ -39,15 +39,20 @@ def read_weights(path: Path, like: dict, option: str) -> dict:
         arrays = load_file(path)
     except (OSError, SafetensorError) as error:
         raise UserError(
-            f"{option} {path}: cannot be read as .safetensors; give the weights.safetensors of an "
-            "earlier run"
+            option,
+            "cannot be read as .safetensors",
+            "give the weights.safetensors of an earlier run",
+            value=path,
         ) from error
     wanted = {name: leaf.shape for name, leaf in flatten_dict(like, sep="/").items()}
     found = {name: array.shape for name, array in arrays.items()}
     for name in sorted(wanted.keys() | found.keys()):
         if wanted.get(name) != found.get(name):
             raise UserError(
-                f"{option} {path}: weights of another network: {name} is {found.get(name)} there "
-                f"and {wanted.get(name)} here; give the same --head, --width and --image_size"
+                option,
+                f"weights of another network: {name} is {found.get(name)} there and "
+                f"{wanted.get(name)} here",
+                "give the same `head`, `width` and `image_size`",
+                value=path,
             )
     return jax.tree.map(np.float32, unflatten_dict(arrays, sep="/"))

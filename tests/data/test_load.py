@@ -66,12 +66,12 @@ def test_only_some_classes():
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"limit": 0}, r"--limit 0: too small"),
-        ({"classes": ("7", "x")}, r"--classes 7,x: no class 'x'; give two or more of 0, 1"),
-        ({"classes": ("7",)}, r"--classes 7: one class tells nothing apart"),
-        ({"limit": 9}, r"--limit 9: fewer than the 10 classes"),
-        ({"image_size": 0}, r"--image_size 0: too small"),
-        ({"seed": -1}, r"--seed -1: too small"),
+        ({"limit": 0}, r"limit 0: too small"),
+        ({"classes": ("7", "x")}, r"classes 7,x: no class 'x'; give two or more of 0, 1"),
+        ({"classes": ("7",)}, r"classes 7: one class tells nothing apart"),
+        ({"limit": 9}, r"limit 9: fewer than the 10 classes"),
+        ({"image_size": 0}, r"image_size 0: too small"),
+        ({"seed": -1}, r"seed -1: too small"),
     ],
 )
 def test_bad_options(options, match):

@@ -219,7 +219,7 @@ def test_bad_npz(npz, case):
 def test_npz_without_what_is_needed(npz, tmp_path):
     assert "holds probs; it needs" in refusal(npz(probs=PROBS))
     assert "holds labels, x; it needs" in refusal(npz(labels=LABELS, x=PROBS))
-    assert "--logits, --label_column: are for a .csv" in refusal(npz(x=PROBS), "label", True)
+    assert "logits, label_column: are for a .csv" in refusal(npz(x=PROBS), "label", True)
     whole = npz(probs=PROBS, labels=LABELS).read_bytes()
     broken = tmp_path / "broken.npz"
     for content in (b"", b"text", whole[: len(whole) // 2]):
@@ -233,13 +233,13 @@ def test_npz_without_what_is_needed(npz, tmp_path):
 BAD_CSV = {
     "no rows": ("label,a,b", [], "needs a header line and at least one row"),
     "ragged": ("label,a,b", [(0, 1, 0), (1, 0)], "row 1 (counted from 0): not 3 columns"),
-    "no label": ("truth,a,b", [(0, 1, 0)] * 2, "--label_column label: "),
+    "no label": ("truth,a,b", [(0, 1, 0)] * 2, "label_column label: "),
     "no classes": ("label,split", [(0, "test")] * 2, "no class columns beside label, split"),
     "twice": ("label,a,a", [(0, 1, 0)] * 2, "two columns are called 'a'"),
     "text": ("label,file,a", [(0, "x.jpg", 1)] * 2, "taken to be file, a; mend them"),
     "gap": ("label,a,b", [(0, 1, 0), (0, "", 1)], "row 1 (counted from 0): NaN or text"),
     "other columns": ("label,a,b,age", [(0, 1, 0, 44)] * 2, "taken to be a, b, age"),
-    "logits": ("label,a,b", [(0, 4, -2)] * 2, "give --logits"),
+    "logits": ("label,a,b", [(0, 4, -2)] * 2, "give logits"),
     "label name": ("label,a,b", [("a", 1, 0), ("c", 1, 0)], "row 1 (counted from 0): labels that"),
     "label gap": ("label,a,b", [("", 1, 0), (0, 1, 0)], "row 0 (counted from 0): labels that"),
 }
@@ -254,7 +254,7 @@ def test_bad_csv(table, case):
 def test_csv_that_is_none(table, tmp_path):
     path = table("label,a,b", [(0, 1, 0)] * 2)
     for column in ("3", "-1", "²", "c"):
-        assert f"--label_column {column}: " in refusal(path, column)
+        assert f"label_column {column}: " in refusal(path, column)
     utf_16 = table("label,a,b", [(0, 1, 0)] * 2, encoding="utf-16")
     assert "save it as CSV in UTF-8" in refusal(utf_16)
     assert "no such file" in refusal(tmp_path / "absent.csv")

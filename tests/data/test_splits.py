@@ -30,7 +30,7 @@ def test_apportion_gives_the_total_and_every_class_its_share(seed):
 
 
 def test_a_limit_below_the_number_of_classes():
-    with pytest.raises(UserError, match=r"--limit 2.*3 classes"):
+    with pytest.raises(UserError, match=r"limit 2.*3 classes"):
         apportion(np.array([5, 5, 5]), 2)
 
 

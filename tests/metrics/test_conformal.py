@@ -151,9 +151,9 @@ def test_summary_by_hand():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"alpha": 0.0}, "alpha=0.0 is not between 0 and 1"),
-        ({"alpha": 1.5}, "alpha=1.5 is not between 0 and 1"),
-        ({"kind": "raps"}, "no kind raps; choose from plain, adaptive"),
+        ({"alpha": 0.0}, "alpha 0.0: not between 0 and 1"),
+        ({"alpha": 1.5}, "alpha 1.5: not between 0 and 1"),
+        ({"kind": "raps"}, "kind raps: unknown; choose from plain, adaptive"),
     ],
 )
 def test_bad_options_are_one_line(options, message):

@@ -77,12 +77,12 @@ def test_legacy_keras_file(params, tmp_path, with_top, head_name):
 def test_features_equal_keras(params, tmp_path):
     path = legacy_file(tmp_path / "weights.h5", params, CONVOLUTIONS)
     ours, _, reference = load_weights(str(path), head_name="asker")
-    difference = check_parity(f"--weights {path}", features, ours, reference, images())
+    difference = check_parity("weights", path, features, ours, reference, images())
     assert difference < 1e-4
     assert np.asarray(reference(images())).std() > 0
     ours["block3_conv2"]["kernel"] = ours["block3_conv2"]["kernel"][..., ::-1]
     with pytest.raises(UserError, match="differs"):
-        check_parity(f"--weights {path}", features, ours, reference, images())
+        check_parity("weights", path, features, ours, reference, images())
 
 
 @pytest.mark.filterwarnings(
@@ -166,7 +166,7 @@ def refusal(source):
     with pytest.raises(UserError) as caught:
         load_weights(str(source), head_name="published")
     message = str(caught.value)
-    assert message.startswith(f"--weights {source}: ")
+    assert message.startswith(f"weights {source}: ")
     assert "\n" not in message
     return message
 
@@ -186,7 +186,7 @@ def test_bad_files(params, tmp_path):
     assert "cannot be read" in refusal(tmp_path / "short.h5")
     with h5py.File(whole, "r+") as file:
         file.attrs["model_config"] = "{}"
-    assert "--model" in refusal(whole)
+    assert "model" in refusal(whole)
 
 
 def test_other_networks(params, tmp_path):
@@ -212,8 +212,8 @@ def failed_download(**options):
     with pytest.raises(UserError) as caught:
         keras_download.download(**options)
     message = str(caught.value)
-    assert message.startswith("--weights imagenet: cannot download ")
-    assert "--weights FILE.h5" in message
+    assert message.startswith("weights imagenet: cannot download ")
+    assert "weights FILE.h5" in message
     assert "\n" not in message
     return time.monotonic() - began, message
 

@@ -53,7 +53,7 @@ def test_layer_names_are_keras_names():
 @pytest.mark.parametrize(("head", "size"), [("cifar", 31), ("asker", 127)])
 def test_an_image_too_small_for_the_pools_is_a_clear_error(head, size):
     network = VGG16(10, head, width=0.05)
-    with pytest.raises(UserError, match="--image_size"):
+    with pytest.raises(UserError, match="image_size"):
         jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, size, size, 3)))
 
 

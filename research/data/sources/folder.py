@@ -24,7 +24,9 @@ def _subfolders(folder: Path) -> list[Path]:
     try:
         return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
     except PermissionError:
-        raise UserError(f"--data {folder}: no permission to read it; check its mode") from None
+        raise UserError(
+            "data", "no permission to read it", "check its mode", value=folder
+        ) from None
 
 
 def _image_files(folder: Path) -> list[Path]:
@@ -48,7 +50,10 @@ def _split_folders(root: Path) -> dict[int, Path]:
     codes = [SPLIT_NAMES[name] for name in names]
     if len(set(codes)) < len(codes):
         raise UserError(
-            f"--data {root}: two folders for one split ({', '.join(names)}); keep one of each"
+            "data",
+            f"two folders for one split ({', '.join(names)})",
+            "keep one of each",
+            value=root,
         )
     return dict(sorted(zip(codes, folders, strict=True)))
 
@@ -62,14 +67,18 @@ def _class_folders(folder: Path) -> dict[str, list[Path]]:
     classes = {sub.name: _image_files(sub) for sub in _subfolders(folder)}
     if not classes:
         raise UserError(
-            f"--data {folder}: no class folders in it; put the images of each class into a folder "
-            "of their own, such as good/ and bad/"
+            "data",
+            "no class folders in it",
+            "put the images of each class into a folder of their own, such as good/ and bad/",
+            value=folder,
         )
     for name, files in classes.items():
         if not files:
             raise UserError(
-                f"--data {folder}: class folder {name!r} holds no images (JPEG, PNG, BMP, WebP, "
-                "GIF or TIFF); add some, or remove it"
+                "data",
+                f"class folder {name!r} holds no images (JPEG, PNG, BMP, WebP, GIF or TIFF)",
+                "add some, or remove it",
+                value=folder,
             )
     return classes
 
@@ -92,8 +101,10 @@ def open_source(spec: str, data_dir: str | None = None) -> Source:
         unknown = sorted(set(found) - set(classes))
         if unknown:
             raise UserError(
-                f"--data {folder}: class {unknown[0]!r} is not in {folders[TRAIN]}; add it there, "
-                "or remove it here"
+                "data",
+                f"class {unknown[0]!r} is not in {folders[TRAIN]}",
+                "add it there, or remove it here",
+                value=folder,
             )
         for name, paths in found.items():
             files += paths
@@ -101,8 +112,10 @@ def open_source(spec: str, data_dir: str | None = None) -> Source:
             given += [code] * len(paths)
     if len(classes) < 2:
         raise UserError(
-            f"--data {folders[TRAIN]}: only one class folder, {classes[0]!r}; a classifier needs "
-            "two or more"
+            "data",
+            f"only one class folder, {classes[0]!r}",
+            "a classifier needs two or more",
+            value=folders[TRAIN],
         )
     ids = [path.relative_to(root).as_posix() for path in files]
     return Source(

@@ -53,8 +53,10 @@ def only(source: Source, classes: tuple[str, ...]) -> Source:
     if unknown or len(set(classes)) < 2:
         wrong = f"no class {unknown[0]!r}" if unknown else "one class tells nothing apart"
         raise UserError(
-            f"--classes {','.join(classes)}: {wrong}; give two or more of "
-            + ", ".join(source.classes[:20])
+            "classes",
+            wrong,
+            f"give two or more of {', '.join(source.classes[:20])}",
+            value=",".join(classes),
         )
     chosen = [source.classes.index(name) for name in classes]
     rows = np.flatnonzero(np.isin(source.labels, chosen))

@@ -43,27 +43,33 @@ def _open_builder(spec: str, name: str, data_dir: str):
         known = tfds.list_builders(with_community_datasets=False)
         base = name.split("/")[0].split(":")[0]
         if base in known:
-            raise UserError(f"--data {spec}: not prepared in {data_dir}; {way_out}") from error
+            raise UserError("data", f"not prepared in {data_dir}", way_out, value=spec) from error
         close = difflib.get_close_matches(base, known, n=3)
         hint = f"did you mean {' or '.join(close)}? " if close else ""
         raise UserError(
-            f"--data {spec}: TensorFlow Datasets {tfds.__version__} has no set {base!r}, nor has "
-            f"{data_dir}; {hint}If the name is right, {way_out}"
+            "data",
+            f"TensorFlow Datasets {tfds.__version__} has no set {base!r}, nor has {data_dir}",
+            f"{hint}If the name is right, {way_out}",
+            value=spec,
         ) from error
     except ValueError as error:
         raise UserError(
-            f"--data {spec}: not a TFDS name; give tfds:NAME, such as tfds:mnist"
+            "data", "not a TFDS name", "give tfds:NAME, such as tfds:mnist", value=spec
         ) from error
     if builder.info.file_format != tfds.core.FileFormat.ARRAY_RECORD:
         raise UserError(
-            f"--data {spec}: prepared in {data_dir} in a format that only TensorFlow reads; remove "
-            f"it from there, then {way_out}"
+            "data",
+            f"prepared in {data_dir} in a format that only TensorFlow reads",
+            f"remove it from there, then {way_out}",
+            value=spec,
         )
     missing = [path.name for path in _files(builder) if not path.is_file()]
     if missing:
         raise UserError(
-            f"--data {spec}: {data_dir} lacks its file {missing[0]}; remove the rest, then "
-            f"{way_out}"
+            "data",
+            f"{data_dir} lacks its file {missing[0]}",
+            f"remove the rest, then {way_out}",
+            value=spec,
         )
     return builder
 
@@ -90,8 +96,10 @@ def _feature_names(spec: str, builder) -> tuple[str, str]:
     ):
         held = ", ".join(sorted(features))
         raise UserError(
-            f"--data {spec}: not an image classification set (it holds {held}); "
-            "choose one with an image and a class label"
+            "data",
+            f"not an image classification set (it holds {held})",
+            "choose one with an image and a class label",
+            value=spec,
         )
     return image, label
 

@@ -18,7 +18,7 @@ import h5py
 
 from research.runtime.errors import UserError
 
-WAY_OUT = "or save its probabilities to a .csv file and give that with --predictions"
+WAY_OUT = "or save its probabilities to a .csv file and give that with `predictions`"
 
 # Keras' own classes that run code, or load a program, from the file.
 _HOLDS_CODE = {
@@ -73,27 +73,32 @@ def first_line(error: BaseException) -> str:
 def check_readable(path: Path, option: str) -> None:
     """Raises a `UserError` unless `path` is a file with something in it."""
     if not path.exists():
-        raise UserError(f"{option} {path}: no such file")
+        raise UserError(option, "no such file", value=path)
     if path.is_dir():
         raise UserError(
-            f"{option} {path}: is a folder, not a file; a TensorFlow SavedModel must be loaded in "
-            f"Keras and saved with model.save('model.keras'), {WAY_OUT}"
+            option,
+            "is a folder, not a file",
+            "a TensorFlow SavedModel must be loaded in Keras and saved with "
+            f"model.save('model.keras'), {WAY_OUT}",
+            value=path,
         )
     try:
         with path.open("rb") as file:
             empty = not file.read(1)
     except OSError as error:
-        raise UserError(f"{option} {path}: cannot be read: {error.strerror}") from error
+        raise UserError(option, f"cannot be read: {error.strerror}", value=path) from error
     if empty:
-        raise UserError(f"{option} {path}: the file is empty; copy or save it again")
+        raise UserError(option, "the file is empty", "copy or save it again", value=path)
 
 
 def _zip_config(path: Path) -> str:
     with zipfile.ZipFile(path) as archive:
         if "config.json" not in archive.namelist():
             raise UserError(
-                f"--model {path}: a zip file without config.json is not a Keras model; save one "
-                "with model.save('model.keras')"
+                "model",
+                "a zip file without config.json is not a Keras model",
+                "save one with model.save('model.keras')",
+                value=path,
             )
         return archive.read("config.json").decode("utf-8")
 
@@ -105,12 +110,17 @@ def _h5_config(path: Path) -> str:
             return config if isinstance(config, str) else config.decode("utf-8")
         if {"layer_names", "layers"} & {*file.attrs, *file}:
             raise UserError(
-                f"--model {path}: holds weights and no model; give a whole model saved with "
-                "model.save('model.keras'), or ImageNet weights with --weights"
+                "model",
+                "holds weights and no model",
+                "give a whole model saved with model.save('model.keras'), or ImageNet weights "
+                "with `weights`",
+                value=path,
             )
     raise UserError(
-        f"--model {path}: an HDF5 file without a Keras model in it; save one with "
-        "model.save('model.keras')"
+        "model",
+        "an HDF5 file without a Keras model in it",
+        "save one with model.save('model.keras')",
+        value=path,
     )
 
 
@@ -149,19 +159,26 @@ def _refuse_code(keras, node, layer: str, path: Path) -> None:
         layer = own_name if isinstance(own_name, str) else layer
         if kind in _HOLDS_CODE:
             raise UserError(
-                f"--model {path}: layer '{layer}' ({kind}) holds code, and Candor runs no code "
-                f"from a file; replace it with plain Keras layers, {WAY_OUT}"
+                "model",
+                f"layer '{layer}' ({kind}) holds code, and Candor runs no code from a file",
+                f"replace it with plain Keras layers, {WAY_OUT}",
+                value=path,
             )
         if kind not in _PLAIN_DATA and not (isinstance(kind, str) and _is_keras_own(keras, node)):
             if str(node.get("module")).startswith(("keras.src.engine", "keras.engine")):
                 raise UserError(
-                    f"--model {path}: a .keras file of Keras 2, which Keras 3 cannot read; save it "
-                    f"there as model.h5 and give that, {WAY_OUT}"
+                    "model",
+                    "a .keras file of Keras 2, which Keras 3 cannot read",
+                    f"save it there as model.h5 and give that, {WAY_OUT}",
+                    value=path,
                 )
             what = config if kind == "function" else kind
             raise UserError(
-                f"--model {path}: layer '{layer}' uses {what!r}, which Keras {keras.__version__} "
-                f"itself does not have; replace it, {WAY_OUT}"
+                "model",
+                f"layer '{layer}' uses {what!r}, which Keras {keras.__version__} itself does not "
+                "have",
+                f"replace it, {WAY_OUT}",
+                value=path,
             )
     for value in node.values():
         _refuse_code(keras, value, layer, path)
@@ -178,12 +195,14 @@ def open_model(path: str | Path):
             a model with a Lambda layer or any class that is not Keras' own. Nothing in it was run.
     """
     path = Path(path)
-    check_readable(path, "--model")
+    check_readable(path, "model")
     is_zip = zipfile.is_zipfile(path)
     if not is_zip and not h5py.is_hdf5(path):
         raise UserError(
-            f"--model {path}: neither a .keras (zip) nor an .h5 (HDF5) file, or cut short; "
-            "copy or save it again"
+            "model",
+            "neither a .keras (zip) nor an .h5 (HDF5) file, or cut short",
+            "copy or save it again",
+            value=path,
         )
     keras = import_keras_on_jax()
     try:
@@ -203,8 +222,10 @@ def open_model(path: str | Path):
             layer.dtype_policy = "float32"
     except KERAS_ERRORS as error:
         raise UserError(
-            f"--model {path}: Keras {keras.__version__} cannot load it ({first_line(error)}); "
-            f"save it again with that version, {WAY_OUT}"
+            "model",
+            f"Keras {keras.__version__} cannot load it ({first_line(error)})",
+            f"save it again with that version, {WAY_OUT}",
+            value=path,
         ) from error
     return model
 

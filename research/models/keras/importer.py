@@ -65,26 +65,34 @@ def _check_shapes(model, path: Path) -> tuple[int | None, bool]:
         shapes = [tensor.shape for tensor in (*model.inputs, *model.outputs)]
     except KERAS_ERRORS as error:
         raise UserError(
-            f"--model {path}: the model was saved before it saw an image, so it has no shapes; "
-            f"call it on one and save it again, {WAY_OUT}"
+            "model",
+            "the model was saved before it saw an image, so it has no shapes",
+            f"call it on one and save it again, {WAY_OUT}",
+            value=path,
         ) from error
     if len(shapes) != 2 or len(shapes[0]) != 4:
         raise UserError(
-            f"--model {path}: not a model from one image to one answer (its inputs and outputs "
-            f"are {shapes}); cut such a model out of it, {WAY_OUT}"
+            "model",
+            f"not a model from one image to one answer (its inputs and outputs are {shapes})",
+            f"cut such a model out of it, {WAY_OUT}",
+            value=path,
         )
     (_, *image), output = shapes
     channels_first = image[0] == 3 and image[2] != 3
     *size, channels = [*image[1:], 3] if channels_first else image
     if channels != 3 or len(set(size) - {None}) > 1:
         raise UserError(
-            f"--model {path}: takes images of shape {tuple(image)}; Candor gives square RGB images "
-            f"[size, size, 3]; build the model for those, {WAY_OUT}"
+            "model",
+            f"takes images of shape {tuple(image)}",
+            f"Candor gives square RGB images [size, size, 3]; build the model for those, {WAY_OUT}",
+            value=path,
         )
     if len(output) != 2 or output[1] is None:
         raise UserError(
-            f"--model {path}: gives {output} and not one row of class scores for each image; add "
-            "the head to it, or give a headless VGG16 as a weights file with --weights"
+            "model",
+            f"gives {output} and not one row of class scores for each image",
+            "add the head to it, or give a headless VGG16 as a weights file with `weights`",
+            value=path,
         )
     return size[0] or size[1], channels_first
 
@@ -130,8 +138,10 @@ def import_keras(path: str | Path) -> Imported:
     end, stripped = strip_end(keras, model)
     if (end, units > 1) in (("sigmoid", True), ("softmax", False)):
         raise UserError(
-            f"--model {path}: {units} {end} unit(s) at the end are no distribution over classes; "
-            f"end it in a softmax of K units or in one sigmoid unit, {WAY_OUT}"
+            "model",
+            f"{units} {end} unit(s) at the end are no distribution over classes",
+            f"end it in a softmax of K units or in one sigmoid unit, {WAY_OUT}",
+            value=path,
         )
 
     def run(call, images):

@@ -15,7 +15,7 @@ def fails(spec, match, **options):
     with pytest.raises(UserError, match=match) as raised:
         load(str(spec), **options)
     assert "\n" not in str(raised.value)
-    assert "--data" in str(raised.value)
+    assert "data" in str(raised.value)
 
 
 def test_class_folders(make_folder):
@@ -141,7 +141,7 @@ def test_unreadable_images_are_all_found_and_listed_in_one_line(make_folder, mem
     fails(
         spec,
         r"7 unreadable images: a/broken0.png, (a/broken\d.png, ){3}a/broken4.png and 2 more; .*"
-        r"--skip_bad_images",
+        r"skip_bad_images",
         memory_gb=memory_gb,
     )
 

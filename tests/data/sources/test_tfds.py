@@ -78,7 +78,7 @@ def test_unknown_name(tmp_path):
 
 @pytest.mark.parametrize("name", ["", "we ird/*", "a:b:c"])
 def test_not_a_name(tmp_path, name):
-    fails(f"tfds:{name}", r"--data tfds:.*", tmp_path)
+    fails(f"tfds:{name}", r"data tfds:.*", tmp_path)
 
 
 def copy_info(prepared, tmp_path, **changes):

@@ -49,7 +49,7 @@ def refusal(path):
     with pytest.raises(UserError) as caught:
         importer.import_keras(path)
     message = str(caught.value)
-    assert message.startswith(f"--model {path}: ")
+    assert message.startswith(f"model {path}: ")
     assert "\n" not in message
     return message
 
@@ -80,12 +80,12 @@ def test_what_is_no_model(files, tmp_path):
     with h5py.File(table, "w") as file:
         file["x"] = np.arange(3)
     assert "without a Keras model" in refusal(table)
-    assert "with --weights" in refusal(files / "model.weights.h5")
+    assert "with weights" in refusal(files / "model.weights.h5")
     legacy_weights = tmp_path / "legacy.h5"
     with h5py.File(files / "model.h5") as source, h5py.File(legacy_weights, "w") as target:
         for name, value in source["model_weights"].attrs.items():
             target.attrs[name] = value
-    assert "with --weights" in refusal(legacy_weights)
+    assert "with weights" in refusal(legacy_weights)
 
 
 @pytest.mark.parametrize("name", ["model.keras", "model.h5"])
@@ -237,7 +237,7 @@ NOT_CLASSIFIERS = [
     (vectors, "from one image to one answer"),
     (lambda keras: small(keras, image=(8, 8, 1)), "square RGB images"),
     (lambda keras: small(keras, image=(8, 6, 3)), "square RGB images"),
-    (lambda keras: keras.Sequential([keras.Input((8, 8, 3)), keras.layers.ReLU()]), "--weights"),
+    (lambda keras: keras.Sequential([keras.Input((8, 8, 3)), keras.layers.ReLU()]), "weights"),
     (lambda keras: small(keras, end="sigmoid", units=3), "3 sigmoid unit"),
     (lambda keras: small(keras, units=1), "1 softmax unit"),
     (lambda keras: keras.Sequential([keras.layers.Dense(2)]), "no shapes"),
@@ -320,7 +320,7 @@ def test_config_as_tensorflow_2_3_wrote_it(files, tmp_path):
     images = np.random.default_rng(0).uniform(0, 1, (2, 8, 8, 3)).astype(np.float32)
     np.testing.assert_array_equal(old.reference(images), new.reference(images))
     arguments = (old.raw_apply, old.params, old.reference, images)
-    assert parity.check_parity("--model old.h5", *arguments) < parity.PARITY
+    assert parity.check_parity("model", "old.h5", *arguments) < parity.PARITY
 
 
 def test_keras_is_imported_only_where_it_is_needed():

@@ -212,7 +212,7 @@ def check(imported, model):
         theirs = expected(model, images)
         with jax.numpy_rank_promotion("raise"):
             difference = parity.check_parity(
-                "--model x", imported.raw_apply, imported.params, imported.reference, images
+                "model", "x", imported.raw_apply, imported.params, imported.reference, images
             )
             logits = np.asarray(jax.jit(imported.raw_apply)(imported.params, images))
     assert logits.shape == (len(images), imported.classes)
@@ -347,7 +347,7 @@ def test_black_box(keras, tmp_path, build):
     assert np.ptp(theirs[:, 0]) > 0
     arguments = (imported.raw_apply, imported.params, imported.reference, images)
     with jax.numpy_rank_promotion("raise"):
-        assert parity.check_parity("--model x", *arguments) < parity.PARITY
+        assert parity.check_parity("model", "x", *arguments) < parity.PARITY
 
 
 def test_probabilities_without_logits_are_called_saturated(keras, tmp_path):
@@ -372,9 +372,9 @@ def test_parity_refuses_other_weights(keras, tmp_path):
     params = imported.params | {name: {**imported.params[name], "bias": np.ones(2, np.float32) * 9}}
     arguments = (imported.raw_apply, params, imported.reference, images_for(model))
     with pytest.raises(
-        UserError, match=r"--model photo\.keras: .* differs .*e[-+]\d\d .*limit 1e-04"
+        UserError, match=r"model photo\.keras: .* differs .*e[-+]\d\d .*limit 1e-04"
     ):
-        parity.check_parity("--model photo.keras", *arguments)
+        parity.check_parity("model", "photo.keras", *arguments)
 
 
 @pytest.mark.parametrize("truth", ["caffe", "unit", "symmetric", "torch", "raw"])
