@@ -17,7 +17,7 @@ from PIL import Image
 
 from experiments import cli
 from research.data.dataset import Dataset
-from research.data.load import load
+from research.data.load import DataOptions, load
 from research.models.keras.file import import_keras_on_jax
 from research.runtime.errors import UserError
 
@@ -83,20 +83,16 @@ def main(config: Config) -> None:
     Raises:
         UserError: bad input, or the folder exists.
     """
-    classes = tuple(name.strip() for name in config.classes.split(",") if name.strip())
-    if len(classes) != 2:
+    images = DataOptions(
+        config.data, classes=config.classes, limit=config.limit, data_dir=config.data_dir
+    )
+    if len(images.class_names) != 2:
         raise UserError(f"--classes {config.classes}: give two classes, such as cat,dog")
     if config.epochs < 1:
         raise UserError(f"--epochs {config.epochs}: give a whole number, 1 or more")
     if config.out.exists():
         raise UserError(f"--out {config.out}: is there already; give another folder")
-    dataset = load(
-        config.data,
-        seed=config.seed,
-        limit=config.limit,
-        data_dir=config.data_dir,
-        classes=classes,
-    )
+    dataset = load(images, seed=config.seed)
     part = config.out.with_name(config.out.name + ".part")
     write_photos(dataset, part / "photos")
     train_model(dataset, config.epochs, config.seed).save(part / "model.keras")

@@ -63,7 +63,7 @@ def get_classifier(config, directory: Path, mesh) -> tuple[Classifier, Dataset]:
         cache_dir=directory / "data",
         memory_gb=config.memory_gb,
         skip_bad_images=config.skip_bad_images,
-        classes=tuple(name.strip() for name in (config.classes or "").split(",") if name.strip()),
+        classes=config.classes,
     )
     work = classifiers.Work(evaluation_batch(mesh), directory / "features", mesh)
     dtype = jnp.bfloat16 if config.bfloat16 else None

@@ -3,6 +3,7 @@
 import hashlib
 import importlib
 import pkgutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,47 @@ from research.data.splits import DROPPED, assign, choose, missing_splits, trim
 from research.data.streamed import StreamedImages
 from research.runtime.errors import UserError
 from research.runtime.files import write_json
+from research.runtime.options import check_ranges
 
 SMALLEST = 32  # VGG16's five pools halve 32 down to 1
 SIZE_OF_MIXED = 64  # where the images have sizes of their own
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """Which images are loaded."""
+
+    data: str = "digits"
+    """digits, tfds:NAME, a folder of class folders (or of train/valid/test folders), or an .npz"""
+    image_size: int | None = None
+    """side in pixels; default: the data's"""
+    classes: str | None = None
+    """only images of these classes, separated by commas; default: all"""
+    limit: int | None = None
+    """at most so many images in each split"""
+    data_dir: str | None = None
+    """where TFDS sets lie; default: TFDS_DATA_DIR"""
+    skip_bad_images: bool = False
+    """go on without images that cannot be read"""
+    memory_gb: float = 4.0
+    """decoded images beyond this are streamed"""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names in `classes`; empty: all classes are wanted."""
+        return tuple(name.strip() for name in (self.classes or "").split(",") if name.strip())
+
+    def check(self) -> None:
+        """Refuses numbers out of range.
+
+        Raises:
+            UserError: an option is out of range.
+        """
+        check_ranges(self, from_0=("memory_gb",))
+        for name in ("image_size", "limit"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(name, "too small", "give 1 or more", value=value)
 
 
 def _open(spec: str, data_dir: str | None) -> Source:
@@ -128,56 +167,47 @@ def _count_copies(
 
 
 def load(
-    spec: str,
+    data: DataOptions | str,
     *,
-    image_size: int | None = None,
     seed: int = 0,
-    limit: int | None = None,
-    data_dir: str | None = None,
     cache_dir: Path | str | None = None,
-    memory_gb: float = 4.0,
-    skip_bad_images: bool = False,
     progress: bool = True,
-    classes: tuple[str, ...] = (),
+    **options,
 ) -> Dataset:
     """Loads images with labels and splits them once.
 
+    Where `image_size` is left open it is the data's own, but at least 32, and 64 where the images
+    differ in size. A `limit` keeps the shares of the classes.
+
     Args:
-        spec: "digits", "tfds:NAME", a folder, or an .npz file.
-        image_size: the side of the squares, in pixels; None: the data's own, at least 32 (64 where
-            the images differ in size).
-        seed: fixes the splits and what a limit leaves.
-        limit: the most images in each split, stratified; None: all.
-        data_dir: where TFDS sets are prepared.
+        data: all options, or the option `data` alone.
+        seed: decides the splits, and which images a limit keeps.
         cache_dir: gets the decoded images and `splits.json`; None: nothing is written.
-        memory_gb: images beyond that many 10^9 bytes are streamed.
-        skip_bad_images: go on without images that cannot be read.
         progress: show a bar on a terminal.
-        classes: only images of these; empty: all.
+        **options: the other options, where `data` is the option alone.
 
     Raises:
         UserError: the data or an option cannot be used; the message is one line.
     """
-    for option, value, least in (
-        ("image_size", image_size, 1),
-        ("limit", limit, 1),
-        ("seed", seed, 0),
-    ):
-        if value is not None and value < least:
-            raise UserError(option, "too small", f"give {least} or more", value=value)
+    if isinstance(data, str):
+        data = DataOptions(data, **options)
+    data.check()
+    if seed < 0:
+        raise UserError("seed", "too small", "give 0 or more", value=seed)
     cache_dir = None if cache_dir is None else Path(cache_dir)
-    source = _open(str(spec), data_dir)
-    source = only(source, classes) if classes else source
-    size = image_size or max(SMALLEST, source.native_size or SIZE_OF_MIXED)
+    spec = data.data
+    source = _open(spec, data.data_dir)
+    source = only(source, data.class_names) if data.class_names else source
+    size = data.image_size or max(SMALLEST, source.native_size or SIZE_OF_MIXED)
     generator = np.random.default_rng(seed)
 
     is_own = source.given is None
     given = np.full(len(source.labels), TRAIN) if is_own else source.given
-    rows = choose(source.labels, given, limit, generator)
-    images, digests = decode_once(source, rows, size, memory_gb, cache_dir, progress)
+    rows = choose(source.labels, given, data.limit, generator)
+    images, digests = decode_once(source, rows, size, data.memory_gb, cache_dir, progress)
     readable = digests.any(axis=1)
     bad = source.ids[rows[~readable]]
-    notes = [*source.notes, *_skip_unreadable(spec, bad, skip_bad_images)]
+    notes = [*source.notes, *_skip_unreadable(spec, bad, data.skip_bad_images)]
     if not is_own:
         notes += [
             f"The source has no {SPLITS[code]} split: it is cut from train, 15 % of it."
@@ -190,7 +220,7 @@ def load(
     split = assign(labels, given[rows], groups, generator)
     facts, copies = _count_copies(labels, groups, split)
     _check_splits(spec, source.classes, labels, split, is_own)
-    split = trim(labels, split, limit, generator)
+    split = trim(labels, split, data.limit, generator)
 
     def part(code):
         index = np.flatnonzero(split == code)
