@@ -1,4 +1,4 @@
-"""What does the scale mixture's result hang on? One thing is changed at a time, as one sweep each.
+"""Which choices decide the scale mixture's result? One is changed at a time, as one sweep each.
 
     launch/run.sh experiments.weight_uncertainty.ablations
     launch/run.sh experiments.weight_uncertainty.ablations --preset paper
@@ -7,7 +7,7 @@ The prior (the mixture's σ₁ and σ₂, and a Gaussian's σ), the initial σ o
 of the KL, and the number of draws averaged in a prediction, at 400 units. The values of one sweep
 are runs of one compiled program.
 Expected: others report 1.6 % with near-delta initial posteriors (σ₀ below 0.005), and that a KL
-scaled down fits faster and doubts less. Quick takes about five minutes on 2 CPU cores.
+scaled down fits faster and is more confident. Quick takes about five minutes on 2 CPU cores.
 """
 
 from dataclasses import dataclass
@@ -17,16 +17,16 @@ import jax
 import numpy as np
 
 from experiments import cli
-from experiments.weight_uncertainty import records as parts
+from experiments.weight_uncertainty import records
 from experiments.weight_uncertainty.figures import draw_ablations
 from experiments.weight_uncertainty.rows import ROWS, Row, Size, as_arrays, with_fixed
 from experiments.weight_uncertainty.training import (
     BATCH_SIZE,
-    LOOK_DRAWS,
-    Training,
-    deciding,
+    EVALUATION_DRAWS,
+    TrainingConfig,
+    configuration,
+    evaluate,
     load,
-    look,
     resolve,
 )
 from research.method import Batch, Method
@@ -43,13 +43,13 @@ SWEEPS = {  # name: (row of the table, values)
     "initial_sigma": ("mixture", np.array([0.002, 0.005, 0.02, 0.05, 0.1])),
     "beta": ("mixture", np.array([0.001, 0.01, 0.1, 0.5, 1.0])),
 }
-AS_USUAL = 2  # of the initial σ's values
+DEFAULT_SIGMA = 2  # index among the values of the initial σ
 DRAWS = (1, 2, 5, 10, 30)
 RATE = 1e-3
 
 
 @dataclass(frozen=True)
-class Config(Training):
+class Config(TrainingConfig):
     """Sweeps one hyper-parameter at a time."""
 
     out: Path = Path("runs/weight_uncertainty-ablations")
@@ -65,11 +65,13 @@ def errors_by_draws(method: Method, state, test: Batch) -> np.ndarray:
 
 
 def rows(name: str, values: np.ndarray, history: dict[str, np.ndarray]) -> list[dict]:
-    """Test error, and NLL where there is one, after the last epoch: a line each."""
+    """Rows of the test error, and of the NLL where there is one, after the last epoch."""
     return [
-        parts.row("ablation", name, f"{value:.4g}, {told}", scale * float(history[key][-1, index]))
+        records.row(
+            "ablation", name, f"{value:.4g}, {measure}", scale * float(history[key][-1, index])
+        )
         for index, value in enumerate(values)
-        for told, key, scale in (("error", "test_error", 100), ("NLL", "test_nll", 1))
+        for measure, key, scale in (("error", "test_error", 100), ("NLL", "test_nll", 1))
         if key in history
     ]
 
@@ -83,39 +85,39 @@ def main(config: Config) -> None:
     preset = resolve(config)
     data = load(config).data
     n = len(data.train.labels)
-    how = Settings(preset.epochs, BATCH_SIZE, max(1, preset.epochs // 20), "error")
+    settings = Settings(preset.epochs, BATCH_SIZE, max(1, preset.epochs // 20), "error")
     steps = preset.epochs * (n // BATCH_SIZE)
 
-    def run(row: Row, draws: int, hypers: dict[str, np.ndarray], where: Path, told: str):
+    def run(row: Row, draws: int, hypers: dict[str, np.ndarray], folder: Path, title: str):
         size = Size(UNITS, n, BATCH_SIZE, steps, draws)
         seeds = np.zeros(len(hypers["learning_rate"]), int)
 
         def build(hyper):
             return row.build(hyper, size)
 
-        return sweep(build, hypers, seeds, look, data, how, where, data_mesh(), told)
+        return sweep(build, hypers, seeds, evaluate, data, settings, folder, data_mesh(), title)
 
-    with open_run(config.out, deciding(config)) as directory:
+    with open_run(config.out, configuration(config)) as directory:
         for name, (method, values) in SWEEPS.items():
             row = ROWS[method]
             full = with_fixed(row, {"learning_rate": RATE})
             hypers = {key: np.full(len(values), value) for key, value in full.items()}
             hypers[name] = values
-            swept = run(row, LOOK_DRAWS, hypers, directory / "training" / name, name)
+            swept = run(row, EVALUATION_DRAWS, hypers, directory / "training" / name, name)
             found = {"rows": rows(name, values, swept.history), "seconds": swept.seconds}
             arrays = {"values": values, "epochs": swept.epochs, **swept.history}
-            parts.write(directory, f"ablation-{name}", found, arrays)
+            records.write(directory, f"ablation-{name}", found, arrays)
             if name == "initial_sigma":
-                hyper = {key: value[AS_USUAL] for key, value in hypers.items()}
-                state = jax.tree.map(lambda leaf: leaf[AS_USUAL], swept.last)
+                hyper = {key: value[DEFAULT_SIGMA] for key, value in hypers.items()}
+                state = jax.tree.map(lambda leaf: leaf[DEFAULT_SIGMA], swept.last)
                 size = Size(UNITS, n, BATCH_SIZE, steps, max(DRAWS))
                 errors = errors_by_draws(row.build(as_arrays(hyper), size), state, data.test)
                 found = {"rows": rows("draws", np.array(DRAWS), {"test_error": errors[None]})}
                 arrays = {"values": np.array(DRAWS), "test_error": errors[None]}
-                parts.write(directory, "ablation-draws", found, arrays)
-        drawn = parts.read(directory, "ablation-")
+                records.write(directory, "ablation-draws", found, arrays)
+        drawn = records.read(directory, "ablation-")
         draw_ablations(directory / "ablations.png", drawn)
-    print(parts.comparison([line for each in drawn for line in each.found["rows"]]))
+    print(records.comparison([row for record in drawn for row in record.found["rows"]]))
     print(f"\nWritten to {config.out}. Next: launch/run.sh experiments.weight_uncertainty.report")
 
 

@@ -4,7 +4,7 @@ A mushroom is shown at every step. Eating an edible one gives 5; a poisonous one
 equal chance; leaving it 0. A 100-100 network predicts the reward of a context and an action from
 the last 4,096 interactions, 64 minibatches of 64 after each. Bayes by Backprop acts by Thompson
 sampling with two draws of the weights averaged; an ε-greedy agent explores a share of the time; the
-uniform agent knows nothing.
+uniform agent acts at random.
 
 Regret is what the oracle gets (5 of an edible mushroom, 0 of a poisonous one) less what the agent
 gets: realised, or expected over the coin of a poisonous one.
@@ -34,12 +34,12 @@ class Agent(NamedTuple):
     """How an agent learns and explores."""
 
     title: str
-    build: Callable[[jax.Array], Method] | None  # (interactions remembered) -> method; None: none
+    build: Callable[[jax.Array], Method] | None  # (interactions remembered) -> method
     exploring: float  # share of random actions
 
 
 class World(NamedTuple):
-    """Everything that goes on from one interaction to the next; of each run."""
+    """The state of one run between two interactions."""
 
     state: Any  # of the method
     inputs: jax.Array  # [BUFFER, D + 2]: contexts and actions
@@ -58,13 +58,13 @@ def network() -> Model:
 
 
 def agents() -> dict[str, Agent]:
-    """By name."""
+    """The agents by name."""
     model, tx = network(), optax.adam(1e-3)
 
     def bayes(remembered):
-        words = {"estimator": "shared", "prior": "gaussian", "sigma_relative_to": "fan_in"}
+        choices = {"estimator": "shared", "prior": "gaussian", "sigma_relative_to": "fan_in"}
         numbers = {"prior_sigma": 1.0, "initial_sigma": 0.05, "num_samples": DRAWS}
-        return bayes_by_backprop(model, tx, remembered, MINIBATCHES, 1, **words, **numbers)
+        return bayes_by_backprop(model, tx, remembered, MINIBATCHES, 1, **choices, **numbers)
 
     def plain(remembered):
         del remembered
@@ -100,17 +100,17 @@ def with_actions(context: jax.Array) -> jax.Array:
 
 
 def interact(agent: Agent, key: jax.Array, world: World, number: jax.Array, data: Mushrooms):
-    """One mushroom: look, act, remember, learn.
+    """One interaction: a mushroom is shown, the agent acts, remembers and learns.
 
     Args:
-        agent: who.
-        key: of this interaction.
-        world: before it.
+        agent: who acts.
+        key: decides everything random in this interaction.
+        world: the state before it.
         number: of the interaction, from 0.
         data: contexts [N, D], is_edible [N].
 
     Returns:
-        The world after it, and the regret so far [2].
+        The state after it, and the regret so far [2].
     """
     shown, draws, coin, explore, learn = jax.random.split(key, 5)
     row = jax.random.randint(shown, (), 0, len(data.is_edible))
@@ -147,7 +147,7 @@ def interact(agent: Agent, key: jax.Array, world: World, number: jax.Array, data
 
 
 def begin(agent: Agent, key: jax.Array, num_inputs: int) -> World:
-    """The world before the first interaction; memory is empty."""
+    """The state before the first interaction; the memory is empty."""
     inputs = jnp.zeros((BUFFER, num_inputs))
     state = agent.build(BUFFER).init(key, inputs[:1]) if agent.build else ()
     return World(state, inputs, jnp.zeros(BUFFER), jnp.zeros(2))

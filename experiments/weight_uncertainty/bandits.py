@@ -1,10 +1,10 @@
-"""Which agent learns what to eat with the least regret? Figure 6: the mushroom bandit.
+"""Which agent learns with the least regret what to eat? Figure 6: the mushroom bandit.
 
     launch/run.sh experiments.weight_uncertainty.bandits --mushrooms mushroom.csv
     launch/run.sh experiments.weight_uncertainty.bandits --mushrooms mushroom.csv --preset paper
 
-Bayes by Backprop with Thompson sampling, ε-greedy agents of 0, 1 and 5 %, and an agent that knows
-nothing (`agents.py`). All runs of an agent are one compiled scan over interactions, the buffer on
+Bayes by Backprop with Thompson sampling, ε-greedy agents of 0, 1 and 5 %, and an agent that acts at
+random (`agents.py`). All runs of an agent are one compiled scan over interactions, the buffer on
 the device; the agents play side by side. The paper's Bayes by Backprop (50,000 steps) ends lowest
 and nearly flat, under 10,000; expect the lowest here too, at 15,815 with 2 runs, still rising.
 Quick (5,000 steps, 2 runs): eight minutes on 2 CPU cores.
@@ -26,14 +26,14 @@ import numpy as np
 from tqdm import tqdm
 
 from experiments import cli
-from experiments.weight_uncertainty import mushroom
-from experiments.weight_uncertainty import records as parts
+from experiments.weight_uncertainty import mushroom, records
 from experiments.weight_uncertainty.agents import Agent, World, agents, begin, interact
 from experiments.weight_uncertainty.figures import draw_regret
 from experiments.weight_uncertainty.mushroom import Mushrooms
+from experiments.weight_uncertainty.records import Target
 from research.metrics.intervals import student_interval
 from research.runtime import checkpoint
-from research.runtime.errors import UserError
+from research.runtime.errors import Interrupted, UserError
 from research.runtime.run_folder import open_run
 from research.runtime.signals import stop_signals
 
@@ -59,22 +59,22 @@ class Config:
 
 
 class Game(NamedTuple):
-    """An agent's runs as they stand."""
+    """The state of all runs of an agent."""
 
     worlds: World  # leaves [runs, ...]
-    regret: jax.Array  # [steps / CHUNK, runs, 2] so far, realised and expected
+    regret: jax.Array  # [steps / CHUNK, runs, 2]: realised and expected, so far
 
 
 def player(
     agent: Agent, data: Mushrooms, keys: jax.Array, steps: int
 ) -> tuple[Game, Callable[[Game, int], Game]]:
-    """An agent's runs before the first interaction, and what `CHUNK` more make of them.
+    """An agent's runs before the first interaction, and the function that plays `CHUNK` more.
 
     Args:
-        agent: who.
+        agent: who plays.
         data: the mushrooms, on the device.
-        keys: one a run [runs].
-        steps: interactions.
+        keys: one for each run, [runs].
+        steps: number of interactions.
     """
     num_inputs = data.contexts.shape[1] + 2
 
@@ -105,23 +105,23 @@ def player(
 def play(
     playing: dict[str, Agent], data: Mushrooms, steps: int, runs: int, directory: Path
 ) -> tuple[dict[str, np.ndarray], float]:
-    """All runs of all agents, side by side; goes on from the newest checkpoint.
+    """Plays all runs of all agents side by side; goes on from the newest checkpoint.
 
-    Each agent has a thread: alone none of them fills a second processor core.
+    Each agent has a thread, because none of them alone fills a second processor core.
 
     Args:
         playing: agents by name.
         data: the mushrooms.
-        steps: interactions, a multiple of `CHUNK`.
-        runs: how many of each agent, at once.
+        steps: number of interactions, a multiple of `CHUNK`.
+        runs: number of runs of each agent, all at once.
         directory: for the checkpoints.
 
     Returns:
-        By agent the regret so far [steps / CHUNK, runs, 2], realised and expected; seconds of this
-        process.
+        The regret so far by agent, [steps / CHUNK, runs, 2], realised and expected; and the seconds
+        of this process.
 
     Raises:
-        SystemExit: 128 + the signal's number, after saving, when told to stop.
+        Interrupted: a signal asked for it; everything is saved, and the same call goes on there.
     """
     keys = jax.vmap(jax.random.key)(jnp.arange(runs))
     players = {n: player(agent, jax.device_put(data), keys, steps) for n, agent in playing.items()}
@@ -137,7 +137,7 @@ def play(
         bar = tqdm(total=steps, initial=done, desc="mushrooms", unit="step", disable=None)
         while done < steps:
             waiting = {n: pool.submit(players[n][1], games[n], done) for n in players}
-            games = {name: each.result() for name, each in waiting.items()}
+            games = {name: future.result() for name, future in waiting.items()}
             done += CHUNK
             bar.update(CHUNK)
             now = time.monotonic()
@@ -148,24 +148,24 @@ def play(
                     last = {
                         n: float(g.regret[done // CHUNK - 1, :, 0].mean()) for n, g in games.items()
                     }
-                    told = "  ".join(f"{name} {regret:.0f}" for name, regret in last.items())
-                    print(f"step {done}/{steps}  regret: {told}", file=sys.stderr)
+                    regrets = "  ".join(f"{name} {regret:.0f}" for name, regret in last.items())
+                    print(f"step {done}/{steps}  regret: {regrets}", file=sys.stderr)
             if signals and done < steps:
-                print(f"\nsaved at step {done}: the same command goes on", file=sys.stderr)
-                sys.exit(128 + signals[0])
+                bar.close()
+                raise Interrupted(signals[0], f"saved at step {done}: the same command goes on")
         bar.close()
     return {n: np.asarray(game.regret) for n, game in games.items()}, time.monotonic() - begun
 
 
 def rows(agent: Agent, regret: np.ndarray, paper: float | None) -> list[dict]:
-    """Lines of `result.json`: the last regret, mean over runs and its 95 % interval."""
+    """Rows of result.json: the last regret, as a mean over runs with its 95 % interval."""
     lines = []
     for index, kind in enumerate(("realised", "expected")):
         last = regret[-1, :, index]
         mean, low, high, _ = student_interval(last)
         column = f"{kind} regret after {CHUNK * len(regret):,} steps"
-        target = paper if kind == "realised" else None
-        lines.append(parts.row("figure 6", agent.title, column, mean, low, high, target, 0.0))
+        target = Target(paper, 0.0) if paper is not None and kind == "realised" else None
+        lines.append(records.row("figure 6", agent.title, column, mean, low, high, target))
     return lines
 
 
@@ -179,9 +179,9 @@ def main(config: Config) -> None:
     steps = steps if config.steps is None else config.steps
     runs = runs if config.runs is None else config.runs
     if steps < CHUNK or steps % CHUNK:
-        raise UserError(f"--steps {steps}: give a multiple of {CHUNK}")
+        raise UserError("steps", f"give a multiple of {CHUNK}", value=steps)
     if runs < 1:
-        raise UserError(f"--runs {runs}: give a whole number, 1 or more")
+        raise UserError("runs", "give a whole number, 1 or more", value=runs)
     data = mushroom.load(config.mushrooms)
     options = {"preset": config.preset, "steps": steps, "runs": runs}
     with open_run(config.out, options) as directory:
@@ -192,11 +192,11 @@ def main(config: Config) -> None:
             paper = PAPER if name == "bayes" and steps == PRESETS["paper"][0] else None
             found = {"rows": rows(agent, regret, paper), "title": agent.title, "seconds": seconds}
             arrays = {"steps": CHUNK * np.arange(1, len(regret) + 1), "regret": regret}
-            parts.write(directory, f"bandits-{name}", found, arrays)
-        drawn = parts.read(directory, "bandits-")
+            records.write(directory, f"bandits-{name}", found, arrays)
+        drawn = records.read(directory, "bandits-")
         draw_regret(directory / "figure6.png", drawn)
-    lines = [line for each in drawn for line in each.found["rows"]]
-    print(parts.comparison(lines))
+    lines = [line for record in drawn for line in record.found["rows"]]
+    print(records.comparison(lines))
     print(f"\nWritten to {config.out}. Next: launch/run.sh experiments.weight_uncertainty.report")
 
 

@@ -1,4 +1,4 @@
-"""Does Bayes by Backprop classify MNIST as the paper says? Table 1, Figures 2 and 3.
+"""Does Bayes by Backprop classify MNIST as well as in the paper? Table 1, Figures 2 and 3.
 
     launch/run.sh experiments.weight_uncertainty.classification
     launch/run.sh experiments.weight_uncertainty.classification --preset paper
@@ -7,9 +7,9 @@
 
 Two hidden layers of 400, 800 or 1200 rectified linear units; SGD, dropout, Bayes by Backprop with
 a Gaussian prior and with the scale mixture; beyond the paper the mixture with local
-reparameterisation and Flipout, calibration, and doubt about Fashion-MNIST. Expected at
+reparameterisation and Flipout, calibration, and uncertainty on Fashion-MNIST. Expected at
 --preset paper: the paper's test errors (1.3 to 2.0 %) within 0.2 points. Quick takes about six
-minutes on 2 CPU cores, and trains on 10,000 images for 8 epochs only: it shows that all works.
+minutes on 2 CPU cores and trains on 10,000 images for 8 epochs only, which is far from the paper.
 
 The same command goes on where it stopped; other methods and widths in the same folder train only
 what is missing.
@@ -22,9 +22,10 @@ import jax
 import numpy as np
 
 from experiments import cli
-from experiments.weight_uncertainty import records as parts
+from experiments.weight_uncertainty import records
 from experiments.weight_uncertainty.figures import draw_curves, draw_densities
 from experiments.weight_uncertainty.mnist import Digits
+from experiments.weight_uncertainty.records import Target
 from experiments.weight_uncertainty.rows import (
     MIXTURE_PAPER,
     as_arrays,
@@ -37,8 +38,8 @@ from experiments.weight_uncertainty.rows import (
 )
 from experiments.weight_uncertainty.training import (
     Cell,
-    Training,
-    deciding,
+    TrainingConfig,
+    configuration,
     is_as_paper,
     load,
     resolve,
@@ -53,12 +54,12 @@ from research.runtime.errors import UserError
 from research.runtime.mesh import data_mesh
 from research.runtime.run_folder import open_run
 
-ROUND_ERROR = 2.0  # %, that every row reaches: to compare the time they take
+ROUND_ERROR = 2.0  # %; every row reaches it, so that the times until then can be compared
 NUM_WEIGHTS = 20_000  # of a network's weights are drawn in Figure 3
 
 
 @dataclass(frozen=True)
-class Config(Training):
+class Config(TrainingConfig):
     """Reproduces Table 1, Figure 2 and Figure 3."""
 
     methods: str | None = None
@@ -77,8 +78,8 @@ def interval(values: np.ndarray, trials: int) -> tuple[float, float, float]:
     the seed (Student). The squares of the half-widths that each of them has alone are added.
 
     Args:
-        values: [seeds], 0 to 1.
-        trials: test images.
+        values: error rates [seeds], from 0 to 1.
+        trials: number of test images.
     """
     mean = float(np.mean(values))
     over_seeds = student_interval(values)
@@ -89,10 +90,10 @@ def interval(values: np.ndarray, trials: int) -> tuple[float, float, float]:
 
 
 def calibration(cell: Cell, digits: Digits) -> dict[str, np.ndarray]:
-    """NLL and ECE on the test split and AUROC against Fashion-MNIST, of the chosen networks.
+    """NLL and ECE on the test split, and the AUROC against Fashion-MNIST, of the chosen networks.
 
     Returns:
-        By name, one number a seed.
+        One number a seed, by name.
     """
     row = row_of(cell.method)
     method = row.build(as_arrays(with_fixed(row, cell.hyper)), cell.size)
@@ -100,31 +101,33 @@ def calibration(cell: Cell, digits: Digits) -> dict[str, np.ndarray]:
     found = {"nll": [], "ece": [], "auroc": []}
     for seed in range(len(cell.swept.best_epoch)):
         state = jax.tree.map(lambda leaf, s=seed: leaf[s], cell.swept.best)
-        inside = predict(state, digits.data.test.images)
-        outside = predictive(predict(state, digits.outside))
-        told = scores(inside, digits.data.test.labels)
-        found["nll"].append(np.mean(told.nll))
-        found["ece"].append(ece(told.confidence, told.correct))
-        doubt = np.concatenate([told.doubt, outside.doubt])
-        strange = np.repeat([False, True], [len(told.doubt), len(outside.doubt)])
-        found["auroc"].append(auroc(doubt, strange))
+        test = scores(predict(state, digits.data.test.images), digits.data.test.labels)
+        ood = predictive(predict(state, digits.ood))
+        found["nll"].append(np.mean(test.nll))
+        found["ece"].append(ece(test.confidence, test.correct))
+        uncertainty = np.concatenate([test.doubt, ood.doubt])
+        is_ood = np.repeat([False, True], [len(test.doubt), len(ood.doubt)])
+        found["auroc"].append(auroc(uncertainty, is_ood))
     return {name: np.array(values, np.float64) for name, values in found.items()}
 
 
 def minutes_to(cell: Cell, error: float) -> float | None:
-    """Minutes of training a network until its test error is at most so many %; None: never.
+    """Minutes of training until the test error is at most `error` %, as a mean over the seeds.
 
-    The mean over seeds; the looks at the test split are a hundredth of the training apart.
+    The evaluations on the test split are a hundredth of the training apart.
+
+    Returns:
+        None where a seed never reaches it.
     """
     of_epoch = cell.swept.seconds / 60 / cell.swept.epochs[-1] / len(cell.swept.best_epoch)
-    there = 100 * cell.swept.history["test_error"] <= error  # [looks, seeds]
+    there = 100 * cell.swept.history["test_error"] <= error  # [evaluations, seeds]
     if not there.any(axis=0).all():
         return None
     return float(of_epoch * np.mean(cell.swept.epochs[there.argmax(axis=0)]))
 
 
 def rows(cell: Cell, digits: Digits, as_paper: bool) -> list[dict]:
-    """The cell's lines of `result.json`; errors in %."""
+    """The rows of result.json for a cell; errors in %."""
     method, test = row_of(cell.method), len(digits.data.test.labels)
     history, swept = cell.swept.history, cell.swept
     at_best = np.searchsorted(swept.epochs, swept.best_epoch)
@@ -138,20 +141,20 @@ def rows(cell: Cell, digits: Digits, as_paper: bool) -> list[dict]:
                 continue  # one network is its own mean
             value, low, high = (100 * x for x in interval(history[name][index, seeds], test))
             column = f"{cell_name}{place}{kind}"
-            told = paper if not place + kind else None
-            lines.append(parts.row("1", title, column, value, low, high, told, 0.2, as_paper))
+            target = None if place + kind or paper is None else Target(paper, 0.2, as_paper)
+            lines.append(records.row("1", title, column, value, low, high, target))
     errors = {ROUND_ERROR, paper or MIXTURE_PAPER.get(cell.units, ROUND_ERROR)}
     for error in sorted(errors, reverse=True):
         column = f"{cell_name}, minutes to {error:g} % test error"
-        lines.append(parts.row("1", title, column, minutes_to(cell, error)))
+        lines.append(records.row("1", title, column, minutes_to(cell, error)))
     for name, values in calibration(cell, digits).items():
         value, low, high, _ = student_interval(values)
-        lines.append(parts.row("1", title, f"{cell_name}, {name.upper()}", value, low, high))
+        lines.append(records.row("1", title, f"{cell_name}, {name.upper()}", value, low, high))
     return lines
 
 
 def weights(cell: Cell) -> np.ndarray:
-    """Weights of the first seed's last network: a draw of a posterior (Figure 3)."""
+    """Weights of the first seed's last network, or of a draw of its posterior (Figure 3)."""
     state = jax.tree.map(lambda leaf: leaf[0], cell.swept.last)
     drawn = mean_network(state)
     if hasattr(state, "posterior"):
@@ -163,7 +166,7 @@ def weights(cell: Cell) -> np.ndarray:
 
 
 def get_cells(config: Config) -> list[tuple[str, int]]:
-    """What to train.
+    """The rows and widths to train.
 
     Raises:
         UserError: a method or a hyper-parameter that there is not, or a width below 1.
@@ -174,7 +177,7 @@ def get_cells(config: Config) -> list[tuple[str, int]]:
         row_of(name)
     units = config.units or preset.units
     if min(units) < 1:
-        raise UserError(f"--units {min(units)}: give whole numbers, 1 or more")
+        raise UserError("units", "give whole numbers, 1 or more", value=min(units))
     return [(name, width) for width in units for name in names]
 
 
@@ -186,7 +189,7 @@ def main(config: Config) -> None:
     """
     cells = get_cells(config)
     digits = load(config)
-    with open_run(config.out, deciding(config)) as directory:
+    with open_run(config.out, configuration(config)) as directory:
         for name, units in cells:
             cell = train_cell(name, units, config, digits.data, directory)
             found = {
@@ -200,12 +203,12 @@ def main(config: Config) -> None:
                 "train_images": cell.size.num_train,
             }
             arrays = {"epochs": cell.swept.epochs, "weights": weights(cell), **cell.swept.history}
-            parts.write(directory, f"classification-{label(name)}-{units}", found, arrays)
-        drawn = parts.read(directory, "classification-")
+            records.write(directory, f"classification-{label(name)}-{units}", found, arrays)
+        drawn = records.read(directory, "classification-")
         draw_curves(directory / "figure2.png", drawn)
         draw_densities(directory / "figure3.png", drawn)
-        lines = [line for each in drawn for line in each.found["rows"]]
-    print(parts.comparison(lines))
+        lines = [line for record in drawn for line in record.found["rows"]]
+    print(records.comparison(lines))
     print(f"\nWritten to {config.out}. Next: launch/run.sh experiments.weight_uncertainty.pruning")
 
 

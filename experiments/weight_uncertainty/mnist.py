@@ -18,15 +18,15 @@ SCALE = 126.0
 
 
 class Digits(NamedTuple):
-    """The splits, and images of another kind."""
+    """The splits, and images that are out of distribution."""
 
     data: Data
-    outside: np.ndarray  # [M, 28, 28] uint8: Fashion-MNIST's test split
+    ood: np.ndarray  # [M, 28, 28] uint8: Fashion-MNIST's test split
 
 
 def _read(source: Source, rows: np.ndarray) -> Batch:
-    told = f"reading {source.name}"
-    bar = tqdm(rows, desc=told, unit="image", disable=None, leave=False)
+    title = f"reading {source.name}"
+    bar = tqdm(rows, desc=title, unit="image", disable=None, leave=False)
     images = [np.asarray(source.read(int(row)))[..., 0] for row in bar]  # grey: R = G = B
     return Batch(np.stack(images), source.labels[rows].astype(np.int32))
 

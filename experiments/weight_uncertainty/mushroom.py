@@ -16,17 +16,18 @@ CLASSES = {"edible": True, "e": True, "poisonous": False, "p": False}
 
 
 class Mushrooms(NamedTuple):
-    """Contexts and whether they can be eaten; the arrays are aligned."""
+    """Contexts, and whether each mushroom can be eaten; the arrays are aligned."""
 
-    contexts: np.ndarray  # [N, D] float32: one 1 for each attribute's value
+    contexts: np.ndarray  # [N, D] float32: each attribute one-hot
     is_edible: np.ndarray  # [N] bool
 
 
-def _way_out(path: Path) -> str:
-    return (
-        f"--mushrooms {path}: give the UCI mushroom file as CSV, with a header of `class` and its "
-        f"{NUM_ATTRIBUTES} attributes"
+def _error(path: Path, problem: str) -> UserError:
+    way_out = (
+        f"give the UCI mushroom file as CSV, with a header of class and its {NUM_ATTRIBUTES} "
+        "attributes"
     )
+    return UserError("mushrooms", problem, way_out, value=path)
 
 
 def load(path: Path) -> Mushrooms:
@@ -39,23 +40,21 @@ def load(path: Path) -> Mushrooms:
         with path.open(newline="", encoding="utf-8") as file:
             header, *rows = list(csv.reader(file))
     except (OSError, ValueError, csv.Error) as error:
-        raise UserError(f"{_way_out(path)}; it cannot be read ({error})") from error
+        raise _error(path, f"cannot be read ({error})") from error
     if "class" not in header:
-        raise UserError(f"{_way_out(path)}; its columns are {', '.join(header[:5])} ...")
+        raise _error(path, f"its columns are {', '.join(header[:5])} ...")
     if len(header) != NUM_ATTRIBUTES + 1:
-        raise UserError(f"{_way_out(path)}; it has {len(header) - 1} columns beside `class`")
+        raise _error(path, f"it has {len(header) - 1} columns beside class")
     for number, row in enumerate(rows, start=2):
         if len(row) != len(header):
-            raise UserError(f"{_way_out(path)}; line {number} has {len(row)} values")
+            raise _error(path, f"line {number} has {len(row)} values")
     if not rows:
-        raise UserError(f"{_way_out(path)}; it has no rows")
+        raise _error(path, "it has no rows")
     table = np.array(rows)
     place = header.index("class")
     unknown = sorted(set(table[:, place]) - CLASSES.keys())
     if unknown:
-        raise UserError(
-            f"{_way_out(path)}; class {str(unknown[0])!r} is neither edible nor poisonous"
-        )
+        raise _error(path, f"class {str(unknown[0])!r} is neither edible nor poisonous")
     columns = [
         table[:, [column]] == np.unique(table[:, column])
         for column in range(len(header))

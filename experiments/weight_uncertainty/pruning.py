@@ -19,15 +19,15 @@ import jax
 import numpy as np
 
 from experiments import cli
-from experiments.weight_uncertainty import mnist
-from experiments.weight_uncertainty import records as parts
+from experiments.weight_uncertainty import mnist, records
 from experiments.weight_uncertainty.classification import interval
 from experiments.weight_uncertainty.figures import draw_pruning, draw_ratios
+from experiments.weight_uncertainty.records import Target
 from experiments.weight_uncertainty.rows import is_bayes, label, mean_network, row_of, split
 from experiments.weight_uncertainty.training import (
     Cell,
-    Training,
-    deciding,
+    TrainingConfig,
+    configuration,
     is_as_paper,
     load,
     resolve,
@@ -43,17 +43,17 @@ from research.runtime.mesh import data_mesh
 from research.runtime.run_folder import open_run
 
 PAPER = {0.0: 1.24, 0.5: 1.24, 0.75: 1.24, 0.95: 1.29, 0.98: 1.39}
-WITHIN = {0.0: 0.2, 0.5: 0.2, 0.75: 0.2, 0.95: 0.2, 0.98: 0.4}  # points above the paper's
+WITHIN = {0.0: 0.2, 0.5: 0.2, 0.75: 0.2, 0.95: 0.2, 0.98: 0.4}  # points above the paper's error
 SWEEP = (0.0, 0.25, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.925, 0.95, 0.96, 0.97, 0.98, 0.99, 0.995)
 DECIBELS = np.linspace(-60, 40, 201)
 
 
 @dataclass(frozen=True)
-class Config(Training):
+class Config(TrainingConfig):
     """Reproduces Table 2 and Figure 4."""
 
     units: int | None = None
-    """of a hidden layer; default: the preset's widest"""
+    """of each hidden layer; default: the preset's widest"""
     methods: str = "mixture,sgd,dropout"
     """rows of Table 1 to prune, as `classification` names them"""
     out: Path = Path("runs/weight_uncertainty")
@@ -65,7 +65,7 @@ def prune_by_size(params: dict, fraction: float) -> dict:
 
     Args:
         params: nested dicts of arrays.
-        fraction: of all weights together, 0 to 1.
+        fraction: share of all weights together, from 0 to 1.
     """
     sizes = np.abs(np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(params)]))
     count = round(fraction * sizes.size)
@@ -84,11 +84,11 @@ def decibels(posterior: mean_field.MeanField) -> np.ndarray:
 
 
 def valley(density: np.ndarray, centres: np.ndarray) -> float | None:
-    """Where a density with two modes is lowest between them; None where it has one.
+    """Where a density with two modes is lowest between them; None where it has one mode.
 
     Args:
-        density: at `centres`; smoothed here over five neighbours.
-        centres: increasing.
+        density: its values at `centres`; they are smoothed here over five neighbours.
+        centres: increasing values.
     """
     smooth = np.convolve(density, np.ones(5) / 5, mode="same")
     inner = smooth[1:-1]
@@ -103,7 +103,7 @@ def valley(density: np.ndarray, centres: np.ndarray) -> float | None:
 
 
 def curve(cell: Cell, images: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
-    """Test errors [levels, seeds], of the average over draws and of the mean weights."""
+    """Test errors [levels, seeds] of the average over draws and of the mean weights."""
     plain = point(mnist.network(cell.units), None)
     has_posterior = is_bayes(row_of(cell.method))
 
@@ -128,11 +128,45 @@ def curve(cell: Cell, images: np.ndarray, labels: np.ndarray) -> dict[str, np.nd
                 params = join(pruned.mean, {})
             else:
                 params = prune_by_size(mean_network(state), fraction)
-            said = of_mean(params, images)[0]
-            here["mean_error"].append(np.mean(np.argmax(said, axis=-1) != labels))
+            log_probs = of_mean(params, images)[0]
+            here["mean_error"].append(np.mean(np.argmax(log_probs, axis=-1) != labels))
         for name, values in here.items():
             errors[name].append(values or here["mean_error"])
     return {name: np.array(values) for name, values in errors.items()}
+
+
+def rows(cell: Cell, errors: np.ndarray, num_images: int, as_paper: bool) -> list[dict]:
+    """The rows of result.json: the test error in % at every level of `SWEEP`.
+
+    Args:
+        cell: what was pruned.
+        errors: test errors [levels, seeds].
+        num_images: in the test split.
+        as_paper: whether the training follows the paper's protocol.
+    """
+    title = f"{row_of(cell.method).title}, {cell.units} units"
+    has_target = cell.method.startswith("mixture") and cell.units == 1200
+    lines = []
+    for level, values in zip(SWEEP, errors, strict=True):
+        ours = (100 * x for x in interval(values, num_images))
+        target = None
+        if has_target and level in PAPER:
+            target = Target(PAPER[level], WITHIN[level], as_paper)
+        lines.append(records.row("2", title, f"{100 * level:g} % removed", *ours, target))
+    return lines
+
+
+def ratios_of(posterior: mean_field.MeanField) -> tuple[dict, dict[str, np.ndarray]]:
+    """The density of the signal-to-noise ratio: numbers for the JSON file, and arrays to draw."""
+    ratios = decibels(posterior)
+    density, edges = np.histogram(ratios, DECIBELS, density=True)
+    centres = (edges[1:] + edges[:-1]) / 2
+    numbers = {
+        "valley_decibels": valley(density, centres),
+        "median_sd": float(np.median(_flat(mean_field.sigma(posterior)))),
+    }
+    cut = np.quantile(ratios, 0.75)
+    return numbers, {"decibels": centres, "density": density, "cut": cut}
 
 
 def main(config: Config) -> None:
@@ -143,49 +177,33 @@ def main(config: Config) -> None:
     """
     units = max(resolve(config).units) if config.units is None else config.units
     if units < 1:
-        raise UserError(f"--units {units}: give a whole number, 1 or more")
+        raise UserError("units", "give a whole number, 1 or more", value=units)
     names = split(config.methods)
     for name in names:
         row_of(name)
     digits = load(config)
     test = digits.data.test
-    with open_run(config.out, deciding(config)) as directory:
+    with open_run(config.out, configuration(config)) as directory:
         for name in names:
             cell = train_cell(name, units, config, digits.data, directory)
-            found = curve(cell, test.images, test.labels)
-            row = row_of(name)
-            title = f"{row.title}, {units} units"
-            lines = []
-            for level, values in zip(SWEEP, found["error"], strict=True):
-                paper = PAPER.get(level) if name.startswith("mixture") and units == 1200 else None
-                ours = (100 * x for x in interval(values, len(test.labels)))
-                column = f"{100 * level:g} % removed"
-                told = paper, WITHIN.get(level), is_as_paper(config)
-                lines.append(parts.row("2", title, column, *ours, *told))
-            arrays = {"removed": np.array(SWEEP), **found}
-            extra = {}
-            if is_bayes(row):
+            errors = curve(cell, test.images, test.labels)
+            lines = rows(cell, errors["error"], len(test.labels), is_as_paper(config))
+            found, arrays = {"rows": lines, "units": units}, {"removed": np.array(SWEEP), **errors}
+            if is_bayes(row_of(name)):
                 state = jax.tree.map(lambda leaf: leaf[0], cell.swept.last)
-                ratios = decibels(state.posterior)
-                density, edges = np.histogram(ratios, DECIBELS, density=True)
-                centres = (edges[1:] + edges[:-1]) / 2
-                arrays |= {"decibels": centres, "density": density}
-                arrays["cut"] = np.quantile(ratios, 0.75)
-                extra["valley_decibels"] = valley(density, centres)
-                extra["median_sd"] = float(np.median(_flat(mean_field.sigma(state.posterior))))
-            parts.write(
-                directory, f"pruning-{label(name)}", {"rows": lines, "units": units} | extra, arrays
-            )
-        drawn = parts.read(directory, "pruning-")
+                numbers, densities = ratios_of(state.posterior)
+                found, arrays = found | numbers, arrays | densities
+            records.write(directory, f"pruning-{label(name)}", found, arrays)
+        drawn = records.read(directory, "pruning-")
         draw_pruning(directory / "table2.png", drawn)
         draw_ratios(directory / "figure4.png", drawn)
-    print(parts.comparison([line for each in drawn for line in each.found["rows"]]))
-    for each in drawn:
-        if "valley_decibels" in each.found:
-            place = each.found["valley_decibels"]
+    print(records.comparison([line for record in drawn for line in record.found["rows"]]))
+    for record in drawn:
+        if "valley_decibels" in record.found:
+            place = record.found["valley_decibels"]
             modes = "one mode" if place is None else f"two modes with the valley at {place:.1f} dB"
-            print(f"\n{each.name}: the density of 20 log10(|μ|/sd) has {modes}.")
-            print(f"Half of the weights have an sd below {each.found['median_sd']:.2g}.")
+            print(f"\n{record.name}: the density of 20 log10(|μ|/sd) has {modes}.")
+            print(f"Half of the weights have an sd below {record.found['median_sd']:.2g}.")
     print(f"\nWritten to {config.out}.")
     print("Next: launch/run.sh experiments.weight_uncertainty.regression")
 

@@ -1,8 +1,8 @@
-"""What the experiments of the paper leave behind: rows beside the paper's, and arrays to draw.
+"""Records of the paper's experiments: rows beside the paper's own, and arrays to draw.
 
-Each part of an experiment (a cell of Table 1, the pruning curve, the bandits) writes NAME.json and
-NAME.npz into the run's folder. They are small, so that a run's results can be committed, and the
-report is made from them alone.
+Each part of an experiment (a cell of Table 1, the pruning curve, an agent) writes a record of
+NAME.json and NAME.npz into the run's folder. Records are small, so that a run's results can be
+committed, and the report is made from them alone.
 """
 
 import json
@@ -20,12 +20,20 @@ from research.runtime.run_folder import commit, versions
 MET, MISSED, NOT_RUN = "met", "missed", "not run"
 
 
-class Part(NamedTuple):
-    """One part, read back."""
+class Record(NamedTuple):
+    """The record of one part of an experiment, read back."""
 
     name: str
-    found: dict
+    found: dict  # the JSON file; has `rows`
     arrays: dict[str, np.ndarray]
+
+
+class Target(NamedTuple):
+    """A number of the paper, to compare ours with."""
+
+    paper: float
+    within: float  # how far above the paper's number ours may lie
+    is_as_paper: bool = True  # whether ours follows the paper's protocol; if not, no verdict
 
 
 def row(
@@ -35,51 +43,44 @@ def row(
     ours: float | None,
     low: float | None = None,
     high: float | None = None,
-    paper: float | None = None,
-    within: float | None = None,
-    as_paper: bool = True,
+    target: Target | None = None,
 ) -> dict:
-    """A line of `result.json`.
+    """A row of result.json.
 
     Args:
-        table: of the paper: "1", "2", "figure 5", "figure 6".
-        name: the row's title.
-        column: the column's.
-        ours: the value; None: it was never reached.
-        low: of its 95 % interval.
-        high: of its 95 % interval.
-        paper: the paper's value; None: the paper has none, and there is no verdict.
-        within: how far above the paper's value is still met.
-        as_paper: whether this was the paper's protocol; a shorter run has no verdict.
+        table: where it is in the paper: "1", "2", "figure 5", "figure 6".
+        name: title of the row.
+        column: title of the column.
+        ours: the value; None where it was never reached.
+        low: lower end of its 95 % interval.
+        high: upper end of its 95 % interval.
+        target: the paper's value; None where the paper has none, and there is no verdict.
     """
     verdict = None
-    if paper is not None and as_paper:
-        verdict = MET if ours <= paper + within else MISSED
-    told = {"table": table, "row": name, "column": column}
-    numbers = {"ours": ours, "low": low, "high": high, "paper": paper}
-    return told | numbers | {"verdict": verdict}
+    if target is not None and target.is_as_paper:
+        verdict = MET if ours <= target.paper + target.within else MISSED
+    cell = {"table": table, "row": name, "column": column}
+    numbers = {"ours": ours, "low": low, "high": high, "paper": target and target.paper}
+    return cell | numbers | {"verdict": verdict}
 
 
 def not_run(table: str, name: str, column: str, paper: float) -> dict:
-    """A line for a cell of the paper that has not been run."""
-    return row(table, name, column, np.inf, None, None, paper, 0.0) | {
-        "ours": None,
-        "verdict": NOT_RUN,
-    }
+    """The row of a cell of the paper that has not been run."""
+    return row(table, name, column, None) | {"paper": paper, "verdict": NOT_RUN}
 
 
 def hardware() -> str:
-    """The devices, in words."""
+    """The number of devices and their kind."""
     return f"{jax.device_count()} x {jax.devices()[0].device_kind}"
 
 
 def write(directory: Path, name: str, found: dict, arrays: dict[str, np.ndarray]) -> None:
-    """Writes a part, with where it was made.
+    """Writes a record, with the hardware, the commit and the versions that made it.
 
     Args:
-        directory: the run's folder.
-        name: of the part.
-        found: JSON-able; has `rows`.
+        directory: folder of the run.
+        name: of the record.
+        found: what goes into the JSON file; has `rows`.
         arrays: to draw; floats are kept in single precision.
     """
     small = {
@@ -91,26 +92,27 @@ def write(directory: Path, name: str, found: dict, arrays: dict[str, np.ndarray]
     write_json(directory / f"{name}.json", found | made)
 
 
-def read(directory: Path, prefix: str) -> list[Part]:
-    """The parts in a folder whose names start so, in alphabetical order.
+def read(directory: Path, prefix: str) -> list[Record]:
+    """The records in a folder whose names start with `prefix`, in alphabetical order.
 
     Raises:
         UserError: one cannot be read.
     """
-    parts = []
+    records = []
     for path in sorted(directory.glob(f"{prefix}*.json"), key=lambda path: path.stem):
         arrays = path.with_suffix(".npz")
         if not arrays.exists():
             continue
         try:
             with np.load(arrays, allow_pickle=False) as file:
-                parts.append(Part(path.stem, json.loads(path.read_text()), dict(file)))
+                records.append(Record(path.stem, json.loads(path.read_text()), dict(file)))
         except (OSError, ValueError) as error:
-            raise UserError(f"{path}: cannot be read; remove it and run its command") from error
-    return parts
+            way_out = "remove it and run its command"
+            raise UserError(None, "cannot be read", way_out, value=path) from error
+    return records
 
 
-def told(value: float | None, low: float | None = None, high: float | None = None) -> str:
+def number(value: float | None, low: float | None = None, high: float | None = None) -> str:
     """A number with its interval, as the tables show it."""
     if value is None:
         return ""
@@ -126,8 +128,8 @@ def comparison(rows: list[dict]) -> str:
             row["table"],
             row["row"],
             row["column"],
-            told(row["ours"], row["low"], row["high"]),
-            told(row["paper"]),
+            number(row["ours"], row["low"], row["high"]),
+            number(row["paper"]),
             row["verdict"] or "",
         ]
         for row in rows

@@ -1,4 +1,4 @@
-"""Does the network know where it has seen no data? Figure 5: a curve, its median and its band.
+"""Is the network uncertain where it had no data? Figure 5: a curve, its median and its band.
 
     launch/run.sh experiments.weight_uncertainty.regression
     launch/run.sh experiments.weight_uncertainty.regression --preset paper
@@ -22,7 +22,7 @@ import numpy as np
 import optax
 
 from experiments import cli
-from experiments.weight_uncertainty import records as parts
+from experiments.weight_uncertainty import records
 from experiments.weight_uncertainty.figures import draw_regression
 from research.method import Batch, Method, Model, gaussian
 from research.methods.bayes_by_backprop import bayes_by_backprop
@@ -62,17 +62,17 @@ def sample(generator: np.random.Generator, count: int) -> Batch:
 
 
 def network(units: int) -> Model:
-    """1-units-units-1, with the noise known."""
+    """1-units-units-1, with a known noise."""
     layers = (
         chain.Dense("hidden1", units, "relu"),
         chain.Dense("hidden2", units, "relu"),
         chain.Dense("value", 1),
     )
-    # At y's slope the curve's own ε counts more than once: about 0.06 at its steepest.
+    # The slope of the curve multiplies ε: the noise of y is about 0.06 where it is steepest.
     return chain.as_model(chain.Chain(layers))._replace(likelihood=gaussian(3 * NOISE))
 
 
-def look(method: Method, key: jax.Array, state, split: Batch) -> dict[str, jax.Array]:
+def evaluate(method: Method, key: jax.Array, state, split: Batch) -> dict[str, jax.Array]:
     """NLL of one draw."""
     outputs = method.apply(method.draw(key, state, 0), split.images)
     return {"nll": gaussian(3 * NOISE).metrics(outputs, split.labels)["nll"]}
@@ -94,7 +94,7 @@ def widening(band: np.ndarray) -> tuple[float, float]:
 
 
 def curves_of(method: Method, states, count: int) -> np.ndarray:
-    """[runs * count, X]: draws of each run's network over `PLANE`."""
+    """Draws of each run's network over `PLANE`, [runs * count, X]."""
     x = jnp.asarray(PLANE[:, None], jnp.float32)
 
     def one(state, index):
@@ -116,7 +116,7 @@ def main(config: Config) -> None:
     model = network(config.units)
     steps_per_epoch = num_train // BATCH_SIZE
     steps = epochs * steps_per_epoch
-    how = Settings(epochs, BATCH_SIZE, max(1, epochs // 20), "nll")
+    settings = Settings(epochs, BATCH_SIZE, max(1, epochs // 20), "nll")
 
     def rate(hyper):
         return optax.adam(optax.cosine_decay_schedule(hyper["learning_rate"], steps))
@@ -125,36 +125,36 @@ def main(config: Config) -> None:
         return point(model, rate(hyper))
 
     def bayes(hyper):
-        words = {"estimator": "local", "prior": "gaussian", "sigma_relative_to": "fan_in"}
+        choices = {"estimator": "local", "prior": "gaussian", "sigma_relative_to": "fan_in"}
         numbers = {"prior_sigma": 1.0, "initial_sigma": 0.1}
         lengths = num_train, steps_per_epoch, steps
-        return bayes_by_backprop(model, rate(hyper), *lengths, **words, **numbers)
+        return bayes_by_backprop(model, rate(hyper), *lengths, **choices, **numbers)
 
-    def fit(build, runs: int, directory: Path, told: str) -> Swept:
+    def fit(build, runs: int, directory: Path, title: str) -> Swept:
         hypers = {"learning_rate": np.full(runs, 1e-2)}
         seeds = np.arange(runs)
-        return sweep(build, hypers, seeds, look, data, how, directory, data_mesh(), told)
+        return sweep(build, hypers, seeds, evaluate, data, settings, directory, data_mesh(), title)
 
     options = {"preset": config.preset, "units": config.units}
     with open_run(config.out, options) as directory:
         points = fit(plain, MEMBERS, directory / "training" / "plain", "plain")
         posterior = fit(bayes, 1, directory / "training" / "bayes", "bayes")
         fixed = {"learning_rate": 1e-2}
-        each = curves_of(plain(fixed), points.last, 1)  # [MEMBERS, X]
+        members = curves_of(plain(fixed), points.last, 1)  # [MEMBERS, X]
         found = {
-            "plain": each[:1],
-            "ensemble": each,
+            "plain": members[:1],
+            "ensemble": members,
             "bayes": curves_of(bayes(fixed), posterior.last, DRAWS),
         }
         bands = {name: quartiles(curves) for name, curves in found.items()}
         lines = []
         for name, band in bands.items():
             away, on_data = widening(band)
-            told = "figure 5", TITLES[name]
-            lines.append(parts.row(*told, "band away from data", away))
-            lines.append(parts.row(*told, "band on data", on_data))
+            place = "figure 5", TITLES[name]
+            lines.append(records.row(*place, "band away from data", away))
+            lines.append(records.row(*place, "band on data", on_data))
             if on_data > 0:
-                lines.append(parts.row(*told, "widens by a factor of", away / on_data))
+                lines.append(records.row(*place, "widens by a factor of", away / on_data))
         arrays = {
             "x": PLANE,
             "data_x": data.train.images[:, 0],
@@ -162,10 +162,10 @@ def main(config: Config) -> None:
             **bands,
         }
         seconds = points.seconds + posterior.seconds
-        told = {"rows": lines, "titles": TITLES, "seconds": seconds}
-        parts.write(directory, "regression", told, arrays)
-        draw_regression(directory / "figure5.png", parts.read(directory, "regression")[0])
-    print(parts.comparison(lines))
+        content = {"rows": lines, "titles": TITLES, "seconds": seconds}
+        records.write(directory, "regression", content, arrays)
+        draw_regression(directory / "figure5.png", records.read(directory, "regression")[0])
+    print(records.comparison(lines))
     print(f"\nWritten to {config.out}. Next: launch/run.sh experiments.weight_uncertainty.bandits")
 
 

@@ -1,4 +1,4 @@
-"""Does it reproduce? Everything of the paper that has been run, ours beside the paper's.
+"""Do the paper's results reproduce? Everything that has been run, beside the paper's numbers.
 
     launch/run.sh experiments.weight_uncertainty.report
     launch/run.sh experiments.weight_uncertainty.report \\
@@ -21,9 +21,8 @@ import numpy as np
 from jinja2 import Environment
 
 from experiments import cli
-from experiments.weight_uncertainty import agents, bandits, figures, pruning
-from experiments.weight_uncertainty import records as parts
-from experiments.weight_uncertainty.records import Part
+from experiments.weight_uncertainty import agents, bandits, figures, pruning, records
+from experiments.weight_uncertainty.records import Record
 from experiments.weight_uncertainty.rows import ROWS
 from experiments.weight_uncertainty.training import UNITS
 from research.runtime.errors import UserError
@@ -58,52 +57,51 @@ class Config:
     """copy the runs' numbers, curves and figures there"""
 
 
-def read(runs: tuple[Path, ...]) -> list[Part]:
-    """The parts of all runs, in the paper's order.
+def read(runs: tuple[Path, ...]) -> list[Record]:
+    """The records of all runs, in the paper's order.
 
     Raises:
         UserError: there are none.
     """
-    found: dict[str, Part] = {}
+    found: dict[str, Record] = {}
     for prefix in PREFIXES:
-        found |= {part.name: part for run in runs for part in parts.read(run, prefix)}
+        found |= {record.name: record for run in runs for record in records.read(run, prefix)}
     if not found:
-        raise UserError(
-            f"--runs {' '.join(map(str, runs))}: nothing has been run there; begin with "
-            "launch/run.sh experiments.weight_uncertainty.classification"
-        )
+        way_out = "begin with launch/run.sh experiments.weight_uncertainty.classification"
+        folders = " ".join(map(str, runs))
+        raise UserError("runs", "nothing has been run there", way_out, value=folders)
     return sorted(found.values(), key=_place)
 
 
-def _place(part: Part) -> tuple[int, float]:
+def _place(record: Record) -> tuple[int, float]:
     """In the paper's order; cells of Table 1 by their validation error, as the paper chooses."""
-    kind = next(i for i, prefix in enumerate(PREFIXES) if part.name.startswith(prefix))
-    errors = part.arrays.get("valid_error") if PREFIXES[kind] == TABLE_1 else None
+    kind = next(i for i, prefix in enumerate(PREFIXES) if record.name.startswith(prefix))
+    errors = record.arrays.get("valid_error") if PREFIXES[kind] == TABLE_1 else None
     return kind, 0.0 if errors is None else float(np.min(errors, axis=0).mean())
 
 
 def own_row(title: str) -> str:
     """The row of the paper that a row with given hyper-parameters is a setting of."""
-    own = [each.title for each in ROWS.values() if f"{title},".startswith(f"{each.title},")]
+    own = [row.title for row in ROWS.values() if f"{title},".startswith(f"{row.title},")]
     return max(own, key=len, default=title)
 
 
-def draw(found: list[Part], directory: Path) -> None:
-    """Figures 2 and 3 of the cells of all runs that were trained for longest; Table 2, Figure 4."""
-    cells = [part for part in found if part.name.startswith(TABLE_1)]
-    longest = max((part.arrays["epochs"][-1] for part in cells), default=0)
-    if drawn := [part for part in cells if part.arrays["epochs"][-1] == longest]:
+def draw(found: list[Record], directory: Path) -> None:
+    """Draws Figures 2 and 3, of the cells trained for longest, Table 2 and Figure 4."""
+    cells = [record for record in found if record.name.startswith(TABLE_1)]
+    longest = max((record.arrays["epochs"][-1] for record in cells), default=0)
+    if drawn := [record for record in cells if record.arrays["epochs"][-1] == longest]:
         figures.draw_curves(directory / "figure2.png", drawn)
         figures.draw_densities(directory / "figure3.png", drawn)
-    if pruned := [part for part in found if part.name.startswith(TABLE_2)]:
+    if pruned := [record for record in found if record.name.startswith(TABLE_2)]:
         figures.draw_pruning(directory / "table2.png", pruned)
-    if any("decibels" in part.arrays for part in pruned):
+    if any("decibels" in record.arrays for record in pruned):
         figures.draw_ratios(directory / "figure4.png", pruned)
 
 
 def with_missing(rows: list[dict]) -> list[dict]:
-    """The rows, and a line for each cell of the paper that is not among them."""
-    there = {(each["table"], each["row"], each["column"]) for each in rows}
+    """The rows, and one for each cell of the paper that is not among them."""
+    there = {(row["table"], row["row"], row["column"]) for row in rows}
     wanted = [
         ("1", row.title, str(units), row.paper[units])
         for row in ROWS.values()
@@ -115,25 +113,25 @@ def with_missing(rows: list[dict]) -> list[dict]:
     steps = bandits.PRESETS["paper"][0]
     column = f"realised regret after {steps:,} steps"
     wanted.append(("figure 6", agents.BAYES_TITLE, column, bandits.PAPER))
-    absent = [parts.not_run(*cell) for cell in wanted if cell[:3] not in there]
+    absent = [records.not_run(*cell) for cell in wanted if cell[:3] not in there]
     order = {"1": 0, "2": 1, "figure 5": 2, "figure 6": 3, "ablation": 4}
     titles = [row.title for row in ROWS.values()]  # Table 1 in the paper's order
 
-    def place(each):
-        own = own_row(each["row"])
-        return order[each["table"]], titles.index(own) if own in titles else len(titles)
+    def place(row):
+        own = own_row(row["row"])
+        return order[row["table"]], titles.index(own) if own in titles else len(titles)
 
     return sorted(rows + absent, key=place)
 
 
 def summary(rows: list[dict]) -> str:
-    """One sentence: how many of the paper's cells were run, and met."""
+    """A sentence with the number of the paper's cells that were run, and met."""
     cells: dict[tuple, str] = {}
-    for each in rows:
-        if each["verdict"]:  # of several settings the first, chosen by validation
-            cells.setdefault((own_row(each["row"]), each["column"]), each["verdict"])
+    for row in rows:
+        if row["verdict"]:  # the first of several settings counts: it was chosen by validation
+            cells.setdefault((own_row(row["row"]), row["column"]), row["verdict"])
     verdicts = list(cells.values())
-    met, missed = verdicts.count(parts.MET), verdicts.count(parts.MISSED)
+    met, missed = verdicts.count(records.MET), verdicts.count(records.MISSED)
     return (
         f"Of the {len(verdicts)} numbers of the paper, {met + missed} were run here by its "
         f"protocol: {met} are met, {missed} missed."
@@ -142,13 +140,13 @@ def summary(rows: list[dict]) -> str:
 
 def paper_table(rows: list[dict]) -> str:
     """The Markdown table of the paper's own cells, for the README."""
-    return parts.comparison([each for each in rows if each["verdict"]])
+    return records.comparison([row for row in rows if row["verdict"]])
 
 
-def _made(found: list[Part]) -> str:
-    machines = sorted({part.found["hardware"] for part in found})
-    commits = sorted({(part.found["commit"] or "unknown")[:12] for part in found})
-    hours = sum(part.found.get("seconds", 0.0) for part in found) / 3600
+def _made(found: list[Record]) -> str:
+    machines = sorted({record.found["hardware"] for record in found})
+    commits = sorted({(record.found["commit"] or "unknown")[:12] for record in found})
+    hours = sum(record.found.get("seconds", 0.0) for record in found) / 3600
     return f"Made on {', '.join(machines)} in {hours:.1f} hours; commits {', '.join(commits)}."
 
 
@@ -156,9 +154,11 @@ def keep(runs: tuple[Path, ...], directory: Path) -> None:
     """Copies the small files of the runs."""
     for run in runs:
         for path in sorted(run.glob("*")):
-            is_part = path.suffix in (".json", ".npz") and path.name.startswith(PREFIXES)
-            if is_part or path.name in FIGURES:
-                write_whole(directory / path.name, lambda part, p=path: shutil.copyfile(p, part))
+            is_record = path.suffix in (".json", ".npz") and path.name.startswith(PREFIXES)
+            if is_record or path.name in FIGURES:
+                write_whole(
+                    directory / path.name, lambda partial, p=path: shutil.copyfile(p, partial)
+                )
 
 
 def main(config: Config) -> None:
@@ -168,23 +168,25 @@ def main(config: Config) -> None:
         UserError: nothing has been run.
     """
     found = read(config.runs)
-    rows = with_missing([line for part in found for line in part.found["rows"]])
+    rows = with_missing([row for record in found for row in record.found["rows"]])
     draw(found, config.out)
     folders = *config.runs, config.out
     there = {n: run / n for n in FIGURES for run in folders if (run / n).exists()}
     pictures = [
-        {"told": FIGURES[name], "data": base64.b64encode(path.read_bytes()).decode()}
+        {"caption": FIGURES[name], "data": base64.b64encode(path.read_bytes()).decode()}
         for name, path in there.items()
     ]
     template = Environment(autoescape=True).from_string(PAGE.read_text())
-    told = {"summary": summary(rows), "made": _made(found), "told": parts.told}
-    html = template.render(rows=rows, pictures=pictures, **told)
-    write_whole(config.out / "report.html", lambda part: part.write_text(html))
-    write_whole(config.out / "table.md", lambda part: part.write_text(paper_table(rows) + "\n"))
-    write_json(config.out / "result.json", {"rows": rows, "made": _made(found)})
+    made, markdown = _made(found), paper_table(rows)
+    html = template.render(
+        rows=rows, pictures=pictures, summary=summary(rows), made=made, number=records.number
+    )
+    write_whole(config.out / "report.html", lambda partial: partial.write_text(html))
+    write_whole(config.out / "table.md", lambda partial: partial.write_text(markdown + "\n"))
+    write_json(config.out / "result.json", {"rows": rows, "made": made})
     if config.keep:
         keep(folders, config.keep)
-    print(f"{paper_table(rows)}\n\n{summary(rows)}\n\nLook at {config.out / 'report.html'}")
+    print(f"{markdown}\n\n{summary(rows)}\n\nLook at {config.out / 'report.html'}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The rows of Table 1, and those beyond the paper, each with what is searched for it.
+"""The rows of Table 1, and those beyond the paper, each with its grid of hyper-parameters.
 
 The paper's cost is a sum over the examples of a batch (section 3.4), so its learning rate of 1e-3
 is 0.128 on a mean over 128; here rates are the paper's and are multiplied by the batch size.
@@ -40,11 +40,11 @@ class Row(NamedTuple):
     paper: dict[int, float]  # test error in % by units (Table 1)
     fixed: Hyper  # those that are not searched
     grid: dict[str, tuple[float, ...]]  # the paper's own search
-    few: dict[str, tuple[float, ...]]  # what of it a small machine bears
+    few: dict[str, tuple[float, ...]]  # a part of it, for a small machine
 
 
 class Size(NamedTuple):
-    """What is the same for all runs of a sweep: it decides shapes and lengths."""
+    """Shapes and lengths, which are the same for all runs of a sweep."""
 
     units: int
     num_train: int
@@ -66,7 +66,7 @@ def _point(dropout: float) -> Callable[[Hyper, Size], Method]:
     return lambda hyper, size: point(network(size.units, dropout), optimizer(hyper, size))
 
 
-def _bayes(**words: str) -> Callable[[Hyper, Size], Method]:
+def _bayes(**choices: str) -> Callable[[Hyper, Size], Method]:
     def build(hyper, size):
         numbers = {name: value for name, value in hyper.items() if name not in OF_SGD}
         return bayes_by_backprop(
@@ -79,7 +79,7 @@ def _bayes(**words: str) -> Callable[[Hyper, Size], Method]:
             prior_relative_to="none",
             train_samples=size.train_draws,
             num_samples=size.draws,
-            **words,
+            **choices,
             **numbers,
         )
 
@@ -154,10 +154,10 @@ ROWS = {
 
 
 def row_of(name: str) -> Row:
-    """The row of a name; hyper-parameters given in it are fixed and told in the title.
+    """The row of a name; hyper-parameters given in it are fixed and stand in the title.
 
     Raises:
-        UserError: no such row, or one of its hyper-parameters is not that or not a number.
+        UserError: there is no such row or hyper-parameter, or its value is out of range.
     """
     try:
         node = ast.parse(name.strip(), mode="eval").body
@@ -166,10 +166,9 @@ def row_of(name: str) -> Row:
     call = node if isinstance(node, ast.Call) else ast.Call(node, [], [])
     title = call.func.id if isinstance(call.func, ast.Name) else name
     if title not in ROWS or call.args:
-        raise UserError(
-            f"--methods {name}: choose from {', '.join(ROWS)}; hyper-parameters are given as in "
-            "mixture(mixture_sigma_1=0.37)"
-        )
+        problem = f"choose from {', '.join(ROWS)}"
+        way_out = "hyper-parameters are given as in mixture(mixture_sigma_1=0.37)"
+        raise UserError("methods", problem, way_out, value=name)
     row = ROWS[title]
     given = {}
     for keyword in call.keywords:
@@ -177,18 +176,19 @@ def row_of(name: str) -> Row:
         known = keyword.arg in row.grid or keyword.arg in SHARES
         below = 1 if keyword.arg in SHARES else math.inf
         if not known or not isinstance(value, int | float) or not 0 < value < below:
-            raise UserError(
-                f"--methods {name}: {title} has {', '.join(row.grid)}, each a number above 0, and "
+            problem = (
+                f"{title} has {', '.join(row.grid)}, each a number above 0, and "
                 f"{' and '.join(SHARES)}, above 0 and below 1"
             )
+            raise UserError("methods", problem, value=name)
         given[keyword.arg] = float(value)
 
     def searched(grid):
         return {key: values for key, values in grid.items() if key not in given}
 
-    told = "".join(f", {key}={value:g}" for key, value in given.items())
+    settings = "".join(f", {key}={value:g}" for key, value in given.items())
     return row._replace(
-        title=row.title + told,
+        title=row.title + settings,
         fixed={**row.fixed, **given},
         grid=searched(row.grid),
         few=searched(row.few),
@@ -201,7 +201,7 @@ def split(text: str) -> list[str]:
 
 
 def label(name: str) -> str:
-    """What the files of a row are called: `mixture-mixture_sigma_1=0.37`."""
+    """The name of the files of a row, such as `mixture-mixture_sigma_1=0.37`."""
     return "-".join(name.replace(" ", "").rstrip(")").replace("(", ",").split(","))
 
 
@@ -217,7 +217,7 @@ def with_fixed(row: Row, hyper: Hyper) -> Hyper:
 
 
 def as_arrays(hyper: Hyper) -> Hyper:
-    """As a sweep hands them to `build`: scalars on the device."""
+    """The hyper-parameters as scalars on the device, as a sweep hands them to `build`."""
     return {name: jnp.float32(value) for name, value in hyper.items()}
 
 

@@ -1,7 +1,8 @@
 """Trains the rows of Table 1: a short search over hyper-parameters, then several seeds in full.
 
-Both are sweeps (`research/sweep.py`): every combination, or every seed, is a run of one compiled
-program. What is chosen is chosen by the validation error. Pruning takes its networks from here.
+Both are sweeps (`research/training/sweep.py`): every combination, or every seed, is a run of one
+compiled program. Hyper-parameters are chosen by the validation error. `pruning` takes its networks
+from here.
 """
 
 from dataclasses import dataclass
@@ -33,13 +34,13 @@ from research.training.sweep import Data, Settings, Swept, sweep
 
 BATCH_SIZE = 128
 UNITS = (400, 800, 1200)
-LOOK_DRAWS = 10  # S
-PART = 1_000  # images asked about at once
+EVALUATION_DRAWS = 10  # S
+IMAGES_AT_ONCE = 1_000  # of an evaluation
 
 
 @dataclass(frozen=True)
-class Training:
-    """What decides the numbers of every run in a folder."""
+class TrainingConfig:
+    """The options that decide the numbers of every run in a folder."""
 
     preset: Literal["quick", "paper"] = "quick"
     """quick: minutes on a CPU, far from the paper's length; paper: its protocol"""
@@ -87,8 +88,8 @@ class Cell(NamedTuple):
     parameters: int
 
 
-def resolve(config: Training) -> Preset:
-    """The preset with what the command line changes.
+def resolve(config: TrainingConfig) -> Preset:
+    """The preset, with the values that the config changes.
 
     Raises:
         UserError: a number below 1.
@@ -97,7 +98,7 @@ def resolve(config: Training) -> Preset:
     for name in ("epochs", "search_epochs", "seeds"):
         value = getattr(config, name)
         if value is not None and value < 1:
-            raise UserError(f"--{name} {value}: give a whole number, 1 or more")
+            raise UserError(name, "give a whole number, 1 or more", value=value)
     changed = {
         name: getattr(config, name)
         for name in ("epochs", "search_epochs", "seeds", "grid")
@@ -106,20 +107,20 @@ def resolve(config: Training) -> Preset:
     return preset._replace(**changed)
 
 
-def is_as_paper(config: Training) -> bool:
+def is_as_paper(config: TrainingConfig) -> bool:
     """Whether the trainings are the paper's protocol, and as long."""
     paper = PRESETS["paper"]
     return config.preset == "paper" and resolve(config).epochs >= paper.epochs
 
 
-def deciding(config: Training) -> dict[str, Any]:
-    """What a folder's configuration holds; methods and widths may be added later."""
+def configuration(config: TrainingConfig) -> dict[str, Any]:
+    """What a folder's configuration holds; methods and widths can be added later."""
     preset = resolve(config)
     names = ("epochs", "search_epochs", "seeds", "grid", "train", "other")
     return {"preset": config.preset} | {name: getattr(preset, name) for name in names}
 
 
-def look(method: Method, key: jax.Array, state: Any, split: Batch) -> dict[str, jax.Array]:
+def evaluate(method: Method, key: jax.Array, state: Any, split: Batch) -> dict[str, jax.Array]:
     """Error and NLL of the average over draws, and the error of the mean network.
 
     Args:
@@ -129,17 +130,18 @@ def look(method: Method, key: jax.Array, state: Any, split: Batch) -> dict[str, 
         split: images [N, ...], labels [N].
     """
 
-    def said_by(network):  # [N, K], in parts: a sweep asks hundreds of networks at once
+    # In parts, because a sweep evaluates hundreds of networks at once.
+    def log_probs_of(network):  # [N, K]
         def one(image):
             return method.apply(network, image[None])[0]
 
-        return jax.lax.map(one, split.images, batch_size=PART)
+        return jax.lax.map(one, split.images, batch_size=IMAGES_AT_ONCE)
 
     log_probs = jax.lax.map(
-        lambda index: said_by(method.draw(key, state, index)), jnp.arange(method.num_draws)
+        lambda index: log_probs_of(method.draw(key, state, index)), jnp.arange(method.num_draws)
     )
     averaged = jax.nn.logsumexp(log_probs, axis=0) - jnp.log(method.num_draws)
-    mean = said_by(mean_network(state))
+    mean = log_probs_of(mean_network(state))
     picked = jnp.take_along_axis(averaged, split.labels[:, None], axis=-1)
     return {
         "error": jnp.mean(jnp.argmax(averaged, axis=-1) != split.labels),
@@ -148,59 +150,65 @@ def look(method: Method, key: jax.Array, state: Any, split: Batch) -> dict[str, 
     }
 
 
-def _sweep(row: Row, size: Size, hypers: list[Hyper], seeds, data: Data, how, where, told) -> Swept:
+def _sweep(
+    row: Row, size: Size, hypers: list[Hyper], seeds, data: Data, settings, directory, title
+) -> Swept:
     full = [with_fixed(row, hyper) for hyper in hypers]
     arrays = {name: np.array([hyper[name] for hyper in full]) for name in full[0]}
 
     def build(hyper):
         return row.build(hyper, size)
 
-    return sweep(build, arrays, np.asarray(seeds), look, data, how, where, data_mesh(), told)
+    return sweep(
+        build, arrays, np.asarray(seeds), evaluate, data, settings, directory, data_mesh(), title
+    )
 
 
-def train_cell(name: str, units: int, config: Training, data: Data, directory: Path) -> Cell:
-    """Searches, trains and keeps; goes on where an earlier call with the same folder stopped.
+def train_cell(name: str, units: int, config: TrainingConfig, data: Data, directory: Path) -> Cell:
+    """Searches and trains; goes on where an earlier call with the same folder stopped.
 
     Args:
         name: of a row, as `row_of` reads it.
-        units: of a hidden layer.
-        config: how long.
+        units: of each hidden layer.
+        config: length of the search and of the trainings.
         data: the splits.
-        directory: the run's folder.
+        directory: folder of the run.
     """
     row, preset = row_of(name), resolve(config)
     n = len(data.train.labels)
-    where = directory / "training" / f"{label(name)}-{units}"
+    folder = directory / "training" / f"{label(name)}-{units}"
 
     def size_of(epochs, train_draws):
         steps = epochs * (n // BATCH_SIZE)
-        return Size(units, n, BATCH_SIZE, steps, LOOK_DRAWS if is_bayes(row) else 1, train_draws)
+        return Size(
+            units, n, BATCH_SIZE, steps, EVALUATION_DRAWS if is_bayes(row) else 1, train_draws
+        )
 
     grid = points(row.grid if preset.grid == "paper" else row.few)
     draws = (1, 2, 5, 10) if preset.grid == "paper" and is_bayes(row) else (1,)
     found = []
     for count in draws if len(grid) * len(draws) > 1 else ():
-        how = Settings(preset.search_epochs, BATCH_SIZE, preset.search_epochs, "error")
-        told = f"{name} {units}: search" + f", {count} draws" * (len(draws) > 1)
+        settings = Settings(preset.search_epochs, BATCH_SIZE, preset.search_epochs, "error")
+        title = f"{name} {units}: search" + f", {count} draws" * (len(draws) > 1)
         size = size_of(preset.search_epochs, count)
-        place = where / f"search-{count}"
-        swept = _sweep(row, size, grid, [1000] * len(grid), data, how, place, told)
+        searching = folder / f"search-{count}"
+        swept = _sweep(row, size, grid, [1000] * len(grid), data, settings, searching, title)
         errors = np.nan_to_num(swept.history["valid_error"][-1], nan=np.inf)
         found += [(error, hyper, count) for error, hyper in zip(errors, grid, strict=True)]
-    _, hyper, count = min(found, key=lambda each: each[0]) if found else (0.0, grid[0], 1)
+    _, hyper, count = min(found, key=lambda tried: tried[0]) if found else (0.0, grid[0], 1)
 
     size = size_of(preset.epochs, count)
-    how = Settings(preset.epochs, BATCH_SIZE, max(1, preset.epochs // 100), "error")
+    settings = Settings(preset.epochs, BATCH_SIZE, max(1, preset.epochs // 100), "error")
     seeds = range(preset.seeds)
-    told = f"{name} {units}"
-    swept = _sweep(row, size, [hyper] * preset.seeds, seeds, data, how, where / "full", told)
+    hypers, title = [hyper] * preset.seeds, f"{name} {units}"
+    swept = _sweep(row, size, hypers, seeds, data, settings, folder / "full", title)
     kernels = jax.tree.leaves(mean_network(swept.last))
     parameters = sum(leaf[0].size for leaf in kernels)
-    write_json(where / "chosen.json", {"hyper": hyper, "train_draws": count})
+    write_json(folder / "chosen.json", {"hyper": hyper, "train_draws": count})
     return Cell(name, units, hyper, count, size, len(found), swept, parameters)
 
 
-def load(config: Training) -> mnist.Digits:
+def load(config: TrainingConfig) -> mnist.Digits:
     """The data at the preset's size.
 
     Raises:

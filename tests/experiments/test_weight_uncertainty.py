@@ -1,4 +1,4 @@
-"""The paper's experiments in a small mode, their arithmetic, and what they refuse."""
+"""The paper's experiments in a small mode, their arithmetic, and bad input."""
 
 import csv
 import json
@@ -18,11 +18,12 @@ from experiments.weight_uncertainty import (
     classification,
     mushroom,
     pruning,
+    records,
     regression,
     report,
     training,
 )
-from experiments.weight_uncertainty import records as parts
+from experiments.weight_uncertainty.records import Target
 from experiments.weight_uncertainty.rows import (
     MIXTURE_GRID,
     ROWS,
@@ -87,9 +88,9 @@ def test_a_missing_mushroom_file_is_one_line(capsys, monkeypatch, tmp_path):
     with pytest.raises(SystemExit) as stopped:
         cli.run(bandits.main, bandits.Config)
     assert stopped.value.code == 2
-    told = capsys.readouterr().err
-    assert told.count("\n") == 1
-    assert "UCI mushroom file" in told
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "UCI mushroom file" in error
 
 
 def test_mnist_that_is_not_prepared_is_one_line(capsys, monkeypatch, tmp_path):
@@ -99,9 +100,9 @@ def test_mnist_that_is_not_prepared_is_one_line(capsys, monkeypatch, tmp_path):
     with pytest.raises(SystemExit) as stopped:
         cli.run(classification.main, classification.Config)
     assert stopped.value.code == 2
-    told = capsys.readouterr().err
-    assert told.count("\n") == 1
-    assert "prepare it once" in told
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "prepare it once" in error
     assert not (tmp_path / "o").exists()
 
 
@@ -130,14 +131,14 @@ def test_bandits_run_resume_and_draw(mushrooms, tmp_path, monkeypatch, capsys):
     out = tmp_path / "bandits"
     config = bandits.Config(mushrooms=mushrooms, steps=8, runs=2, out=out)
     bandits.main(config)
-    first = parts.read(out, "bandits-")
+    first = records.read(out, "bandits-")
     assert len(first) == 2
     assert (out / "figure6.png").exists()
     bandits.main(config)  # from the finished checkpoints
-    for a, b in zip(first, parts.read(out, "bandits-"), strict=True):
+    for a, b in zip(first, records.read(out, "bandits-"), strict=True):
         np.testing.assert_array_equal(a.arrays["regret"], b.arrays["regret"])
-    for part in first:
-        assert np.all(np.diff(part.arrays["regret"][..., 1], axis=0) >= 0)  # never negative
+    for record in first:
+        assert np.all(np.diff(record.arrays["regret"][..., 1], axis=0) >= 0)  # never negative
     assert "Thompson sampling" in capsys.readouterr().out
     with pytest.raises(UserError, match="different configuration"):
         bandits.main(bandits.Config(mushrooms=mushrooms, steps=12, runs=2, out=out))
@@ -157,7 +158,7 @@ def test_what_is_given_with_a_row_is_not_searched():
     assert [name for name, _ in cells] == ["sgd", "mixture(mixture_pi=0.25,initial_sigma=0.05)"]
     row = row_of(cells[1][0])
     assert row.title.endswith("mixture_pi=0.25, initial_sigma=0.05")
-    assert {each["mixture_sigma_1"] for each in points(row.few)} == set(
+    assert {hyper["mixture_sigma_1"] for hyper in points(row.few)} == set(
         ROWS["mixture"].few["mixture_sigma_1"]
     )
     for hyper in (*points(row.grid), *points(row.few)):
@@ -179,8 +180,8 @@ def test_what_is_given_with_a_row_is_not_searched():
         "f.g()",
     ],
 )
-def test_a_row_that_there_is_not_is_refused(name):
-    with pytest.raises(UserError, match=re.escape(f"--methods {name}: ")):
+def test_a_row_that_does_not_exist_is_an_error(name):
+    with pytest.raises(UserError, match=re.escape(f"methods {name}: ")):
         row_of(name)
 
 
@@ -189,11 +190,11 @@ def test_momentum_and_a_falling_rate_can_be_given():
 
     def moves(name):  # of a weight whose gradient is always 1
         tx = optimizer(with_fixed(row_of(name), {"learning_rate": 0.1}), size)
-        state, told = tx.init(jnp.zeros(())), []
+        state, updates = tx.init(jnp.zeros(())), []
         for _ in range(5):
             update, state = tx.update(jnp.ones(()), state)
-            told.append(float(update))
-        return told
+            updates.append(float(update))
+        return updates
 
     np.testing.assert_allclose(moves("sgd"), -np.ones(5))
     falling = moves("sgd(rate_left=0.5)")  # a half of a cosine, from 1 to 0.5
@@ -256,8 +257,8 @@ def test_regression_runs_and_draws(tmp_path, monkeypatch):
     monkeypatch.setattr(regression, "data_mesh", one_device)
     out = tmp_path / "regression"
     regression.main(regression.Config(units=20, out=out))
-    (part,) = parts.read(out, "regression")
-    found = {(each["row"], each["column"]): each["ours"] for each in part.found["rows"]}
+    (record,) = records.read(out, "regression")
+    found = {(row["row"], row["column"]): row["ours"] for row in record.found["rows"]}
     assert found["plain network", "band away from data"] == 0
     assert found["ensemble of 10", "band away from data"] > 0
     assert found["Bayes by Backprop", "band away from data"] > 0
@@ -265,8 +266,8 @@ def test_regression_runs_and_draws(tmp_path, monkeypatch):
 
 
 def test_the_committed_band_widens_away_from_the_data():
-    (part,) = parts.read(RESULTS, "regression")
-    found = {(each["row"], each["column"]): each["ours"] for each in part.found["rows"]}
+    (record,) = records.read(RESULTS, "regression")
+    found = {(row["row"], row["column"]): row["ours"] for row in record.found["rows"]}
     assert found["Bayes by Backprop", "widens by a factor of"] > 2
 
 
@@ -286,7 +287,9 @@ def trained(tmp_path_factory, shared_data):
         patch.setitem(training.PRESETS, "quick", small)
         for module in (training, classification, pruning):
             patch.setattr(module, "data_mesh", one_device)
-        digits = training.load(training.Training(data_dir=short["data_dir"]))  # once is enough
+        digits = training.load(
+            training.TrainingConfig(data_dir=short["data_dir"])
+        )  # once is enough
         for module in (classification, pruning):
             patch.setattr(module, "load", lambda config: digits)
         methods = "sgd(learning_rate=0.001),mixture"
@@ -295,8 +298,8 @@ def trained(tmp_path_factory, shared_data):
     return out
 
 
-def test_a_short_run_learns_and_says_what_it_did(trained):
-    found = {part.name: part.found for part in parts.read(trained, "classification-")}
+def test_a_short_run_learns_and_records_what_it_did(trained):
+    found = {record.name: record.found for record in records.read(trained, "classification-")}
     names = ("sgd-learning_rate=0.001", "mixture")
     assert set(found) == {f"classification-{name}-16" for name in names}
     assert found["classification-sgd-learning_rate=0.001-16"]["searched"] == 0
@@ -305,10 +308,8 @@ def test_a_short_run_learns_and_says_what_it_did(trained):
     assert first["low"] < first["ours"] < first["high"]
     assert first["ours"] < 80  # chance is 90
     assert first["verdict"] is None  # the paper has no such width
-    minutes = [
-        each for each in found["classification-mixture-16"]["rows"] if "min" in each["column"]
-    ]
-    assert [each["column"] for each in minutes] == ["16, 1 epochs, minutes to 2 % test error"]
+    minutes = [row for row in found["classification-mixture-16"]["rows"] if "min" in row["column"]]
+    assert [row["column"] for row in minutes] == ["16, 1 epochs, minutes to 2 % test error"]
     assert minutes[0]["ours"] is None  # an epoch is not enough
     assert found["classification-mixture-16"]["searched"] == 4
     assert found["classification-mixture-16"]["hardware"]
@@ -316,7 +317,7 @@ def test_a_short_run_learns_and_says_what_it_did(trained):
 
 def test_pruning_ends_at_chance_and_begins_where_training_ended(trained):
     cell, pruned = (
-        parts.read(trained, name)[0] for name in ("classification-mixture-16", "pruning-mixture")
+        records.read(trained, name)[0] for name in ("classification-mixture-16", "pruning-mixture")
     )
     np.testing.assert_allclose(
         pruned.arrays["mean_error"][0], cell.arrays["test_mean_error"][-1], atol=2e-3
@@ -324,14 +325,14 @@ def test_pruning_ends_at_chance_and_begins_where_training_ended(trained):
     assert np.all(pruned.arrays["error"][-1] > pruned.arrays["error"][0] + 0.05)
 
 
-def test_the_report_says_what_has_not_been_run(trained, tmp_path, capsys):
+def test_the_report_lists_what_has_not_been_run(trained, tmp_path, capsys):
     out = tmp_path / "report"
     keep = tmp_path / "kept"
     report.main(report.Config(runs=(trained, tmp_path / "absent"), out=out, keep=keep))
     rows = json.loads((out / "result.json").read_text())["rows"]
-    verdicts = {each["verdict"] for each in rows if each["paper"] is not None}
+    verdicts = {row["verdict"] for row in rows if row["paper"] is not None}
     assert verdicts == {"not run"}
-    assert sum(each["table"] == "1" and each["paper"] is not None for each in rows) == 12
+    assert sum(row["table"] == "1" and row["paper"] is not None for row in rows) == 12
     assert "0 are met, 0 missed" in capsys.readouterr().out
     html = (out / "report.html").read_text()
     assert html.count("data:image/png") == 4
@@ -348,13 +349,13 @@ def test_of_two_runs_of_a_cell_the_later_one_counts(tmp_path):
         "weights": np.linspace(-0.1, 0.1, 9),
     }
     for name, ours in (("one", 1.9), ("two", 1.7)):
-        line = parts.row("1", "SGD", "400", ours, paper=1.83, within=0.2)
-        parts.write(tmp_path / name, "classification-sgd-400", {"rows": [line]}, arrays)
+        line = records.row("1", "SGD", "400", ours, target=Target(1.83, 0.2))
+        records.write(tmp_path / name, "classification-sgd-400", {"rows": [line]}, arrays)
     runs, out = (tmp_path / "one", tmp_path / "two"), tmp_path / "out"
     report.main(report.Config(runs=runs, out=out, keep=tmp_path / "kept"))
     rows = json.loads((out / "result.json").read_text())["rows"]
-    assert [each["ours"] for each in rows if each["row"] == "SGD" and each["ours"]] == [1.7]
-    kept = parts.read(tmp_path / "kept", "classification-")
+    assert [row["ours"] for row in rows if row["row"] == "SGD" and row["ours"]] == [1.7]
+    kept = records.read(tmp_path / "kept", "classification-")
     assert kept[0].found["rows"][0]["ours"] == 1.7
     assert (tmp_path / "kept" / "figure2.png").exists()  # drawn from both runs
 
@@ -363,26 +364,28 @@ def test_of_several_settings_the_one_chosen_on_validation_counts(tmp_path, capsy
     """Not the one with the lowest test error."""
     settings = {"": (1.9, 0.025), "-momentum=0.8": (2.1, 0.018), "-momentum=0.9": (1.7, 0.021)}
     for name, (ours, valid) in settings.items():
-        line = parts.row("1", f"SGD{name.replace('-', ', ')}", "400", ours, paper=1.83, within=0.2)
+        line = records.row(
+            "1", f"SGD{name.replace('-', ', ')}", "400", ours, target=Target(1.83, 0.2)
+        )
         arrays = {"epochs": np.arange(1, 4), "weights": np.linspace(-0.1, 0.1, 9)}
         arrays |= {"valid_error": np.full((3, 2), valid), "test_error": np.full((3, 2), ours / 100)}
-        parts.write(tmp_path / "run", f"classification-sgd{name}-400", {"rows": [line]}, arrays)
+        records.write(tmp_path / "run", f"classification-sgd{name}-400", {"rows": [line]}, arrays)
     report.main(report.Config(runs=(tmp_path / "run",), out=tmp_path / "out"))
     rows = json.loads((tmp_path / "out" / "result.json").read_text())["rows"]
-    assert [each["ours"] for each in rows if each["ours"]] == [2.1, 1.7, 1.9]
+    assert [row["ours"] for row in rows if row["ours"]] == [2.1, 1.7, 1.9]
     assert "1 were run here by its protocol: 0 are met, 1 missed" in capsys.readouterr().out
 
 
-def test_a_report_of_nothing_is_refused(tmp_path):
+def test_a_report_of_nothing_is_an_error(tmp_path):
     with pytest.raises(UserError, match="nothing has been run there"):
         report.main(report.Config(runs=(tmp_path,), out=tmp_path / "report"))
 
 
 def test_verdicts():
     def verdict(ours):
-        return parts.row("1", "r", "c", ours, paper=1.32, within=0.2)["verdict"]
+        return records.row("1", "r", "c", ours, target=Target(1.32, 0.2))["verdict"]
 
     assert (verdict(1.5), verdict(1.53), verdict(1.0)) == ("met", "missed", "met")
-    short = parts.row("1", "r", "c", 5.0, paper=1.32, within=0.2, as_paper=False)
+    short = records.row("1", "r", "c", 5.0, target=Target(1.32, 0.2, is_as_paper=False))
     assert (short["ours"], short["paper"], short["verdict"]) == (5.0, 1.32, None)
-    assert parts.not_run("1", "r", "c", 1.3)["verdict"] == "not run"
+    assert records.not_run("1", "r", "c", 1.3)["verdict"] == "not run"
