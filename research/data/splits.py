@@ -3,6 +3,9 @@
 Where a source has no validation or no test split, each is cut from train as 15 % of it. Exact
 copies of one image form a group, and a group lies in one split: a copy of a training image in the
 test set would be remembered, not recognised, and every number of the test set would be too good.
+
+scikit-learn's StratifiedGroupKFold is not used: its folds are all of one size, and it promises no
+class a place in every split. It would also put other images into the splits of runs made before.
 """
 
 import numpy as np

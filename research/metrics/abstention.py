@@ -22,8 +22,8 @@ temperature, the epoch that was kept) fitted to others: what it was fitted to it
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.stats import beta
 
+from research.metrics.intervals import clopper_pearson, upper_bound
 from research.runtime.errors import UserError
 
 SHARES = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -46,22 +46,6 @@ class Choice(NamedTuple):
     max_error: float
     chosen: Abstention | None  # the least share that will do; None: none on the list does
     curve: tuple[Abstention, ...]  # every share on the list; all their bounds hold at once
-
-
-def upper_bound(errors: int, trials: int, certainty: float) -> float:
-    """Clopper & Pearson's one-sided upper bound on an error rate; 1 where all are wrong."""
-    if errors == trials:  # also where there are none
-        return 1.0
-    return float(beta.ppf(certainty, errors + 1, trials - errors))
-
-
-def clopper_pearson(errors: int, trials: int) -> dict[str, Any]:
-    """A share with its exact two-sided 95 % interval, ready for JSON; all None without trials."""
-    low = high = value = None
-    if trials:
-        value, high = errors / trials, upper_bound(errors, trials, 0.975)
-        low = 1 - upper_bound(trials - errors, trials, 0.975)
-    return {"value": value, "low": low, "high": high, "interval": "Clopper-Pearson"}
 
 
 def _check(**shares: float) -> None:
@@ -158,8 +142,8 @@ def summarise_abstention(
     )
     return {
         **abstention._asdict(),
-        "coverage": clopper_pearson(accepted, len(taken)),
-        "error": clopper_pearson(errors, accepted),
+        "coverage": clopper_pearson(accepted, len(taken))._asdict(),
+        "error": clopper_pearson(errors, accepted)._asdict(),
         "guarantee": guarantee if abstention.bound < 1 else None,
     }
 

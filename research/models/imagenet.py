@@ -4,9 +4,16 @@ Keras (Caffe's weights, BGR): legacy `.h5` files group arrays by layer name, `.w
 Keras 3 by class and count with the name as an attribute. torchvision (its own training, RGB):
 kernels are OIHW, and the rows of the first dense layer go through the map as C, H, W; ours go
 H, W, C.
+
+The files are read here and not by `keras.applications.VGG16(weights=file)`, which reads no other
+width than the published one and no VGG16 that is a layer of another model, builds 138 million
+weights to fill, and cannot say which layer of a file is wrong.
 """
 
 import math
+import os
+import threading
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,10 +25,14 @@ from safetensors.numpy import load_file
 
 from research.models import chain, vgg
 from research.models.keras.file import KERAS_ERRORS, check_readable, first_line, import_keras_on_jax
-from research.models.keras_download import download
 from research.models.layers import Conv
 from research.runtime.errors import UserError
 
+URL = (
+    "https://storage.googleapis.com/tensorflow/keras-applications/vgg16/"
+    "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
+)
+MD5 = "6d6bbae143d832006294945121d1f1fc"  # as in keras.applications.vgg16
 CONVOLUTIONS = tuple(x.name for x in vgg.convolutions() if isinstance(x, Conv))
 TOP = ("fc1", "fc2", "predictions")
 # Where torchvision's `vgg16().features` and `.classifier` keep them.
@@ -127,6 +138,62 @@ def _keras_features(params: dict) -> Callable:
             return np.asarray(model(images, training=False))
 
     return reference
+
+
+def _check_answers(url: str, seconds: float) -> None:
+    """Raises an `OSError` unless the URL answers within `seconds`."""
+    outcome = [TimeoutError(f"no answer in {seconds:.0f} seconds")]
+
+    def connect():
+        try:
+            urllib.request.urlopen(url, timeout=seconds).close()
+            outcome.append(None)
+        except OSError as error:
+            outcome.append(error)
+
+    # A name server that does not answer ignores every timeout of the socket; a thread does not.
+    thread = threading.Thread(target=connect, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if outcome[-1] is not None:
+        raise outcome[-1]
+
+
+def download(url: str = URL, md5: str = MD5, seconds: float = 8.0) -> Path:
+    """Keras' own VGG16 file without top, kept where Keras keeps it.
+
+    Keras itself would wait for a network that is not there, so the URL is tried before.
+
+    Args:
+        url: address of the file.
+        md5: its checksum, also of the copy that is kept.
+        seconds: how long to wait for an answer.
+
+    Raises:
+        UserError: there is no network, or the file is not the one expected.
+    """
+    home = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras"))
+    try:
+        home.mkdir(parents=True, exist_ok=True)  # else Keras takes a folder in /tmp
+        if not (home / "models" / url.rsplit("/", 1)[1]).exists():
+            _check_answers(url, seconds)
+        get_file = import_keras_on_jax().utils.get_file
+        return Path(
+            get_file(
+                origin=url,
+                file_hash=md5,
+                hash_algorithm="md5",
+                cache_subdir="models",
+                cache_dir=str(home),
+            )
+        )
+    except Exception as error:  # Keras raises plain Exceptions
+        raise UserError(
+            "weights",
+            f"cannot download {url} ({first_line(error)})",
+            "download it on another machine and give it with `weights` FILE.h5",
+            value="imagenet",
+        ) from error
 
 
 def load_weights(source: str, *, head_name: str) -> tuple[dict, str, Callable | None]:

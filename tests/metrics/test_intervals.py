@@ -8,9 +8,11 @@ from research.metrics.intervals import (
     basic,
     bias_corrected,
     bootstrap,
+    clopper_pearson,
     proportion,
     resamples,
     student_interval,
+    upper_bound,
     wilson,
 )
 from research.metrics.weighted import mean, weighted
@@ -120,3 +122,21 @@ def test_students_interval_is_of_the_mean_over_seeds_and_stops_at_the_bounds():
     bounded = student_interval(np.array([0.9, 1.0]), 0.8, 1.0)
     assert (bounded.low, bounded.high) == (0.8, 1.0)
     assert student_interval(np.array([0.5])) == (0.5, None, None, "none")
+
+
+@pytest.mark.parametrize(("errors", "trials"), [(0, 1), (0, 59), (3, 100), (99, 100)])
+def test_the_upper_bound_is_where_so_few_errors_become_unlikely(errors, trials):
+    assert binom.cdf(errors, trials, upper_bound(errors, trials, 0.95)) == pytest.approx(0.05)
+    assert upper_bound(0, 59, 0.95) == pytest.approx(1 - 0.05 ** (1 / 59))
+
+
+def test_where_nothing_is_right_or_nothing_is_tried_the_bound_is_one():
+    assert upper_bound(7, 7, 0.95) == upper_bound(0, 0, 0.95) == 1.0
+
+
+@pytest.mark.parametrize(("errors", "trials"), [(0, 5), (2, 9), (9, 9)])
+def test_the_interval_is_the_exact_one(errors, trials):
+    peer = binomtest(errors, trials).proportion_ci(method="exact")
+    ours = clopper_pearson(errors, trials)
+    assert (ours.low, ours.high) == pytest.approx((peer.low, peer.high), abs=1e-12)
+    assert ours.value == errors / trials

@@ -1,5 +1,6 @@
 """VGG16's weights in Keras' and torchvision's files, at a few channels."""
 
+import hashlib
 import time
 
 import h5py
@@ -9,7 +10,7 @@ import pytest
 from safetensors.numpy import save_file
 from scipy.signal import correlate2d
 
-from research.models import chain, keras_download, vgg
+from research.models import chain, imagenet, vgg
 from research.models.imagenet import CONVOLUTIONS, TOP, features, load_weights
 from research.models.keras.file import import_keras_on_jax
 from research.models.layers import Conv, Dense, Flatten
@@ -210,7 +211,7 @@ def test_other_networks(params, tmp_path):
 def failed_download(**options):
     began = time.monotonic()
     with pytest.raises(UserError) as caught:
-        keras_download.download(**options)
+        imagenet.download(**options)
     message = str(caught.value)
     assert message.startswith("weights imagenet: cannot download ")
     assert "weights FILE.h5" in message
@@ -226,7 +227,7 @@ def test_no_network(tmp_path, monkeypatch):
 
 def test_a_name_server_that_never_answers(tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
-    monkeypatch.setattr(keras_download.urllib.request, "urlopen", lambda *_, **__: time.sleep(5))
+    monkeypatch.setattr(imagenet.urllib.request, "urlopen", lambda *_, **__: time.sleep(5))
     seconds, message = failed_download(seconds=0.2)
     assert seconds < 2
     assert "no answer" in message
@@ -236,13 +237,13 @@ def test_download(params, tmp_path, monkeypatch):
     """From a file: URL: refused when damaged, kept under Keras' name, taken from there later."""
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
     source = legacy_file(tmp_path / "weights.h5", params, CONVOLUTIONS)
-    url, md5 = source.as_uri(), keras_download.hashlib.md5(source.read_bytes()).hexdigest()
+    url, md5 = source.as_uri(), hashlib.md5(source.read_bytes()).hexdigest()
     _, message = failed_download(url=url, md5="0" * 32)
-    assert "damaged" in message
-    kept = keras_download.download(url=url, md5=md5)
+    assert "corrupted" in message
+    kept = imagenet.download(url=url, md5=md5)
     assert kept == tmp_path / "home" / "models" / "weights.h5"
     source.unlink()
-    assert keras_download.download(url=url, md5=md5) == kept
+    assert imagenet.download(url=url, md5=md5) == kept
     ours, _, _ = load_weights(str(kept), head_name="asker")
     assert_same(ours, params, CONVOLUTIONS)
     assert all(leaf.dtype == np.float32 for leaf in jax.tree.leaves(ours))
