@@ -10,7 +10,7 @@ from typing import Literal
 
 from research.calibrators.fit import parse as calibrators
 from research.runtime.errors import UserError
-from research.training.recipe import base, options_of, parse, training
+from research.training.recipe import options_of, parse
 
 PRESETS = {"quick": {"width": 0.25, "epochs": 15}, "full": {"width": 1.0, "epochs": 100}}
 ABOVE_0 = ("batch_size", "epochs", "width", "learning_rate", "dropout_samples", "patience")
@@ -142,7 +142,7 @@ def _refuse(config: Config, names, why: str) -> None:
 
 def _method_options(config: Config) -> list[dict]:
     recipes = parse(config.methods) if config.methods else ()
-    return [options_of(base(recipe).name) for recipe in recipes]
+    return [options_of(recipe.base.name) for recipe in recipes]
 
 
 def _check_ranges(config: Config) -> None:
@@ -201,8 +201,7 @@ def resolve(config: Config) -> Config:
     _check_ranges(config)
     _check_together(config, kind)
     calibrators(config.calibrate or "")
-    for recipe in parse(config.methods) if config.methods else ():
-        training(recipe)
+    parse(config.methods or "point")
     preset = PRESETS[config.preset]
     is_further = kind == "all" and (config.model or config.weights)
     return replace(

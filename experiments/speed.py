@@ -34,7 +34,7 @@ from research.runtime.files import write_json
 from research.runtime.mesh import check_batch_size, data_mesh
 from research.runtime.run_folder import commit, versions
 from research.training.loop import initialise
-from research.training.recipe import Given, build, parse
+from research.training.recipe import Context, build, parse
 
 ESTIMATORS = {
     name: f"bayes_by_backprop(estimator={name},prior=gaussian)"
@@ -134,8 +134,7 @@ def vgg(width: float) -> Model:
 
 def make(recipe: str, model: Model) -> Method:
     """A method as training builds it; its schedules do not matter here."""
-    given = Given(model, optax.adam(1e-3), 1e-3, num_train=60_000, num_steps=1, steps_per_epoch=1)
-    return build(parse(recipe)[0], given)
+    return build(parse(recipe)[0], Context(model, 60_000, 1, 1, optax.adam(1e-3), 1e-3))
 
 
 def stepper(method: Method, images: jax.Array) -> Callable[[], object]:

@@ -36,7 +36,7 @@ from research.runtime.files import write_json, write_whole
 from research.runtime.mesh import check_batch_size, data_mesh
 from research.runtime.run_folder import fingerprint, open_run
 from research.training import recipe as recipes
-from research.training.fit import Options
+from research.training.fit import TrainingOptions
 from research.training.recipe import Recipe
 
 NOT_DECIDING = ("out", "methods", "seeds", "save_seconds", "memory_gb")  # of a training's numbers
@@ -145,7 +145,6 @@ def open_bench(config: Config, directory: Path, mesh, seed: int) -> Bench:
     Raises:
         UserError: the data cannot be used.
     """
-    told = asdict(config)
     reading = {"seed": seed, "data_dir": config.data_dir, "memory_gb": config.memory_gb}
     size, limit = config.image_size, config.limit
     dataset = load(
@@ -169,7 +168,7 @@ def open_bench(config: Config, directory: Path, mesh, seed: int) -> Bench:
         head,
         outside,
         classifiers.fresh(dataset, network).model,
-        Options(**{name: told[name] for name in Options._fields}),
+        TrainingOptions.of(config),
         test_index,
         test_index[_spread(len(test_index), config.corrupted_limit)],
         directory / f"seed-{seed}",

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import optax
 from jax.sharding import Mesh
 
 from experiments.benchmark.costs import PREDICT_BATCH, measure_costs
@@ -24,11 +23,18 @@ from research.metrics.scores import predictive
 from research.posteriors.predictive import predictor
 from research.runtime.errors import UserError
 from research.runtime.files import write_json, write_whole
+from research.runtime.mesh import round_up_to_devices
+from research.runtime.run import Run
 from research.training import recipe as recipes
-from research.training.fit import Fitted, Options, fit, folder_name
-from research.training.recipe import Given, Recipe, calibrators_of, starting_point
-
-POINT = Recipe("point")
+from research.training.fit import (
+    Fitted,
+    Problem,
+    TrainingOptions,
+    context,
+    fit,
+    folder_name,
+)
+from research.training.recipe import POINT, Recipe, calibrators_of
 
 
 class Bench(NamedTuple):
@@ -39,7 +45,7 @@ class Bench(NamedTuple):
     head: str  # of the network
     outside: Images | None  # images of another kind
     model: Model
-    options: Options
+    options: TrainingOptions
     test_index: np.ndarray  # the images of the test split that are asked about
     worse_index: np.ndarray  # those that are corrupted
     directory: Path  # of the seed
@@ -72,7 +78,7 @@ def _ask(fitted: Fitted, bench: Bench, key: jax.Array) -> dict[str, np.ndarray]:
     valid, test = bench.dataset.valid, bench.dataset.test
     outside = () if bench.outside is None else bench.outside
     largest = max(len(valid.labels), len(bench.test_index), len(outside))
-    batch_size = -(-min(PREDICT_BATCH, largest) // bench.mesh.size) * bench.mesh.size
+    batch_size = round_up_to_devices(min(PREDICT_BATCH, largest), bench.mesh)
     draw_key, worse_key = jax.random.split(key)
     ask = predictor(fitted.method, draw_key, batch_size, bench.mesh)
     plain = ask(fitted.state, valid.images)
@@ -103,14 +109,14 @@ def _ask(fitted: Fitted, bench: Bench, key: jax.Array) -> dict[str, np.ndarray]:
 
 
 def _fit(recipe: Recipe, bench: Bench, params: Any = None) -> Fitted:
-    key = jax.random.key(bench.seed)
-    where = bench.directory, bench.mesh
-    return fit(recipe, bench.model, bench.dataset, bench.options, key, *where, params)
+    problem = Problem(bench.model, bench.dataset, params)
+    run = Run(bench.directory, bench.mesh, bench.seed)
+    return fit(jax.random.key(bench.seed), recipe, problem, bench.options, run)
 
 
 def _seconds(recipe: Recipe, fitted: Fitted, bench: Bench, point: Fitted) -> float:
     """Of training, with that of what it starts from: a trained network is not free."""
-    start = starting_point(recipe)
+    start = recipe.start
     if start is None:
         return fitted.seconds
     return fitted.seconds + (point if start == POINT else _fit(start, bench)).seconds
@@ -141,17 +147,14 @@ def build(recipe: Recipe, bench: Bench) -> Method:
     Raises:
         UserError: they are not.
     """
-    n, options = bench.dataset.num_train, bench.options
-    per_epoch = max(1, n // options.batch_size)
-    steps = round(options.epochs * recipes.training(recipe).epochs * per_epoch)
-    rate = optax.constant_schedule(options.learning_rate)
-    return recipes.build(recipe, Given(bench.model, optax.sgd(rate), rate, n, steps, per_epoch))
+    given = context(recipe, bench.model, bench.dataset.num_train, bench.options)
+    return recipes.build(recipe, given)
 
 
 def _expected_work(recipe: Recipe, bench: Bench) -> float:
     """About how many forward passes of an image training and asking take; for the time left."""
     method, dataset = build(recipe, bench), bench.dataset
-    trained = bench.options.epochs * recipes.training(recipe).epochs * dataset.num_train
+    trained = bench.options.epochs * recipe.training.epochs * dataset.num_train
     asked = len(bench.test_index) + len(CORRUPTIONS) * NUM_LEVELS * len(bench.worse_index)
     return 3 * method.members * trained + (1 if method.together else method.num_draws) * asked
 

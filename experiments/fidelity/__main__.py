@@ -118,7 +118,7 @@ def row(name: str, probs: np.ndarray, exact: np.ndarray, seconds: float) -> dict
 
 def _group(name: str) -> str:
     (recipe,) = recipes.parse(name)
-    if recipes.base(recipe).name in SAMPLING or recipe.name == "ensemble":
+    if recipe.base.name in SAMPLING or recipe.name == "ensemble":
         return "near"
     return "mean-field" if recipe.name in MEAN_FIELD else ""
 

@@ -24,8 +24,8 @@ from research.data.epochs import method_step, numbered_keys, scan_batches, shuff
 from research.method import Batch, Method, Model, predict
 from research.models import chain
 from research.training import recipe as recipes
-from research.training.optimizer import learning_rate_schedule
-from research.training.recipe import Given, Recipe
+from research.training.fit import TrainingOptions, context
+from research.training.recipe import Recipe
 
 BATCH_SIZE = 25
 LEARNING_RATE = 0.01  # of Adam, for `point`
@@ -58,13 +58,13 @@ def network(dropout: float = 0.0) -> Model:
 
 def network_of(recipe: Recipe) -> Model:
     """The network of a method; only that of Monte Carlo dropout has dropout."""
-    return network(DROPOUT if recipes.base(recipe).name == "mc_dropout" else 0.0)
+    return network(DROPOUT if recipe.base.name == "mc_dropout" else 0.0)
 
 
 def _optimizer(recipe: Recipe, schedule: optax.Schedule, weight_decay: float):
     # The factors of a BatchEnsemble are not decayed: they have a prior around 1. They are flat, as
     # its biases are, and so these are not decayed either.
-    kernels_only = recipes.base(recipe).name == "batch_ensemble"
+    kernels_only = recipe.base.name == "batch_ensemble"
 
     def decayed(params):
         return jax.tree.map(lambda leaf: leaf.ndim > 1 or not kernels_only, params)
@@ -114,20 +114,20 @@ def fit(
     Raises:
         UserError: the method does not allow the value of an option.
     """
-    first = recipes.starting_point(recipe)
+    first = recipe.start
     starts, seconds = (None,) * len(keys), 0.0
     if first is not None:
         before = fit(first, model, dataset, precision, epochs, keys)
         starts, seconds = tuple(state.params for state in before.states), before.seconds
     names, recipe = recipes.calibrators_of(recipe), recipes.uncalibrated(recipe)
-    training = recipes.training(recipe)
-    steps_per_epoch = dataset.num_train // BATCH_SIZE
-    num_steps = round(epochs * training.epochs * steps_per_epoch)
-    schedule = learning_rate_schedule(
-        training.schedule or "cosine", LEARNING_RATE * training.learning_rate, num_steps
+    options = TrainingOptions(
+        epochs=epochs,
+        batch_size=BATCH_SIZE,
+        learning_rate=LEARNING_RATE,
+        weight_decay=precision / dataset.num_train,
+        warmup_epochs=0.0,
     )
-    tx = _optimizer(recipe, schedule, precision / dataset.num_train)
-    given = Given(model, tx, schedule, dataset.num_train, num_steps, steps_per_epoch)
+    given = context(recipe, model, dataset.num_train, options, partial(_optimizer, recipe))
     prior = {
         "prior_precision": precision,
         "prior": "gaussian",
@@ -135,7 +135,9 @@ def fit(
         "prior_relative_to": "none",
     }
     method = recipes.build(recipes.with_options(recipe, **prior), given)
-    run = jax.jit(partial(_run, method, dataset, num_steps)).lower(keys[0], starts[0]).compile()
+    run = (
+        jax.jit(partial(_run, method, dataset, given.num_steps)).lower(keys[0], starts[0]).compile()
+    )
     begun = time.perf_counter()
     trained = jax.block_until_ready([run(*each) for each in zip(keys, starts, strict=True)])
     seconds += (time.perf_counter() - begun) / len(keys)

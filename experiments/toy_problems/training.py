@@ -21,8 +21,8 @@ from research.data.epochs import method_step, scan_epochs, shuffled_batches
 from research.method import Batch, Method, Model, predict
 from research.models import chain
 from research.training import recipe as recipes
-from research.training.optimizer import learning_rate_schedule
-from research.training.recipe import Given, Recipe
+from research.training.fit import TrainingOptions, context
+from research.training.recipe import Recipe
 
 CLASSES = ("0", "1")
 Sets = dict[str, Batch]  # "train", "valid" and the test sets: [N, D] float32 and [N] int32
@@ -72,14 +72,20 @@ def _optimizer(schedule: optax.Schedule, l2: jax.Array) -> optax.GradientTransfo
 
 
 def _method(recipe: Recipe, network: Network, training: Training, num_train: int) -> Method:
-    plan = recipes.training(recipe)
-    steps_per_epoch = num_train // training.batch_size
-    num_steps = round(training.epochs * plan.epochs) * steps_per_epoch
-    rate = training.learning_rate * plan.learning_rate
-    schedule = learning_rate_schedule(plan.schedule or "constant", rate, num_steps)
-    tx = _optimizer(schedule, training.l2)
-    model = as_model(network)
-    return recipes.build(recipe, Given(model, tx, schedule, num_train, num_steps, steps_per_epoch))
+    options = TrainingOptions(
+        epochs=_epochs(recipe, training) / (recipe.training.epochs or 1),
+        batch_size=training.batch_size,
+        learning_rate=training.learning_rate,
+        weight_decay=training.l2,
+        schedule="constant",
+        warmup_epochs=0.0,
+    )
+    return recipes.build(recipe, context(recipe, as_model(network), num_train, options, _optimizer))
+
+
+def _epochs(recipe: Recipe, training: Training) -> int:
+    """The epochs that a method is trained for, whole ones."""
+    return round(training.epochs * recipe.training.epochs)
 
 
 def _run(recipe, network, training, key, train, valid, start):
@@ -99,7 +105,7 @@ def _run(recipe, network, training, key, train, valid, start):
         return {"valid_nll": -jnp.mean(picked)}
 
     state = method.init(init_key, train.images[:1], start)
-    epochs = round(training.epochs * recipes.training(recipe).epochs)
+    epochs = _epochs(recipe, training)
     scanned = scan_epochs(method_step(method, train), state, plan, epochs, evaluate, "valid_nll")
     return {"last": scanned.last, "best": scanned.best}, scanned.history
 
@@ -140,7 +146,7 @@ def fit(
     train, valid = sets["train"], sets["valid"]
     calibrators, recipe = recipes.calibrators_of(recipe), recipes.uncalibrated(recipe)
     method = _method(recipe, network, training, train.labels.shape[1])
-    first, start = recipes.starting_point(recipe), None
+    first, start = recipe.start, None
     if first is not None:
         start = fit(first, network, training, sets, keys).states.params
     run = _trainer(recipe, network, training.epochs, training.batch_size)

@@ -22,7 +22,6 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Literal
 
-import jax
 import optuna
 from tqdm import tqdm
 
@@ -36,8 +35,9 @@ from experiments.tune.space import Search
 from experiments.tune.trial import Task, chosen_by
 from research.assessment.assess import get_classifier
 from research.assessment.result import describe_data, describe_model
-from research.runtime.errors import UserError
+from research.runtime.errors import Interrupted, UserError
 from research.runtime.mesh import check_batch_size, data_mesh
+from research.runtime.run import Run
 from research.runtime.run_folder import fingerprint, open_run
 from research.training.recipe import Recipe, parse
 
@@ -169,20 +169,19 @@ def main(config: Config) -> None:
     out = config.out or Path("runs") / f"tune-{subject}-{fingerprint(options)}"
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with open_run(out, options, config.overwrite) as directory:
-        mesh = data_mesh()
-        check_batch_size(resolved.batch_size, mesh)
+        run = Run(directory, data_mesh(), config.seed)
+        check_batch_size(resolved.batch_size, run.mesh)
         with tune_study.only_one(directory):
-            classifier, dataset = get_classifier(resolved, directory, mesh)
+            classifier, dataset = get_classifier(resolved, run)
             study = tune_study.open_study(directory, resolved.epochs)
         layers = tune_space.layers_of(resolved, classifier, dataset.test.images.shape[1])
         space = tune_space.search_of(resolved, recipe, classifier, layers)
-        keys = jax.random.split(jax.random.key(config.seed))  # as diagnose has them
-        task = Task(resolved, recipe, classifier, layers, mesh, *keys)
+        task = Task(resolved, recipe, classifier, layers, run)
         try:
             search(task, config, study, space, directory)
-        except SystemExit:
-            print("stopped: the same command goes on where it was", file=sys.stderr)
-            raise
+        except Interrupted as stop:
+            message = "stopped: the same command goes on where it was"
+            raise Interrupted(stop.signal_number, message) from stop
         if others := tune_study.running(study, directory):
             print(f"{len(others)} of the trials still run elsewhere: that process writes the page")
             return

@@ -21,7 +21,7 @@ from research.models.keras.importer import import_keras
 from research.models.layers import Dense, Dropout, Layer, cut, reshape
 from research.models.preprocess import PREPROCESS
 from research.models.vgg import BLOCKS, VGG16
-from research.training.recipe import Recipe, base, options_of, with_options
+from research.training.recipe import Recipe, options_of, with_options
 
 TOLD = {field.name: field.default for field in fields(diagnose_options.Config)}
 FIGURES = 3  # of a number that is tried: a command is to be short enough to type
@@ -97,7 +97,7 @@ def search_of(
     if units and "head_width" in TOLD and _has_fresh_head(classifier):
         space["head_width"] = IntDistribution(max(1, units[0] // 16), 2 * units[0], log=True)
         defaults["head_width"] = units[0]
-    method = base(recipe)
+    method = recipe.base
     known, told = options_of(method.name), dict(method.options)
     has_no_width = told.get("prior") in ("mixture", "hierarchical")
     for name in METHODS.keys() & known.keys() - told.keys():

@@ -4,27 +4,27 @@ import contextlib
 import io
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 import optuna
-from jax.sharding import Mesh
 from optuna.trial import FrozenTrial, Trial
 
 from experiments import diagnose_options
 from experiments.tune import result as tune_result
 from experiments.tune import space as tune_space
 from experiments.tune import study as tune_study
-from research.assessment.assess import evaluation_batch
+from research.assessment.assess import EVALUATION_BATCH
 from research.calibrators.fit import calibrate_in_turn
 from research.metrics.scores import scores
 from research.models.classifier import Classifier
 from research.models.layers import Layer
 from research.posteriors.predictive import predictor
 from research.runtime.errors import UserError
-from research.training.fit import Fitted, Options, fit
+from research.runtime.run import Run
+from research.training.fit import Fitted, Problem, TrainingOptions, fit
 from research.training.recipe import Recipe, calibrators_of
 
 
@@ -35,9 +35,7 @@ class Task(NamedTuple):
     recipe: Recipe
     classifier: Classifier
     layers: tuple[Layer, ...]  # those that are trained
-    mesh: Mesh
-    train_key: jax.Array
-    draw_key: jax.Array
+    run: Run
 
 
 def chosen_by(trial: Trial | FrozenTrial) -> dict[str, Any]:
@@ -58,16 +56,18 @@ def fit_trial(
         UserError: training diverged.
     """
     config, recipe = tune_space.applied(task.config, task.recipe, chosen)
-    options = Options(**{name: getattr(config, name) for name in Options._fields})
+    options = TrainingOptions.of(config)
     is_head = config.train == "head"
     network = tune_space.network_of(task.classifier, task.layers, chosen, is_head)
-    dataset = task.classifier.dataset
-    return fit(recipe, network, dataset, options, task.train_key, directory, task.mesh, watch=watch)
+    problem, run = Problem(network, task.classifier.dataset), replace(task.run, directory=directory)
+    return fit(run.key("train"), recipe, problem, options, run, watch)
 
 
 def predict(task: Task, fitted: Fitted, split: str) -> np.ndarray:
     """Log-probabilities [S, N, K] of a split."""
-    run = predictor(fitted.method, task.draw_key, evaluation_batch(task.mesh), task.mesh)
+    run = predictor(
+        fitted.method, task.run.key("draw"), task.run.batch(EVALUATION_BATCH), task.run.mesh
+    )
     splits, names = task.classifier.dataset.splits, calibrators_of(task.recipe)
     log_probs = run(fitted.state, splits[split].images)
     if not names:

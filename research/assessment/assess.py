@@ -35,15 +35,16 @@ from research.models.vgg import VGG16
 from research.runtime.errors import UserError
 from research.runtime.mesh import check_batch_size, data_mesh
 from research.runtime.progress import read_history
-from research.training.fit import Fitted, Options, fit
-from research.training.recipe import Recipe, base, calibrators_of, parse, with_options
+from research.runtime.run import Run
+from research.training.fit import Fitted, Problem, TrainingOptions, fit
+from research.training.recipe import POINT, calibrators_of, parse, with_options
 
 EVALUATION_BATCH = 32
 MOST_COMPARED = 1_000
 HISTORY = ("step", "epoch", "loss", "valid_nll", "valid_accuracy", "valid_confidence")
 
 
-def get_classifier(config, directory: Path, mesh) -> tuple[Classifier, Dataset]:
+def get_classifier(config, run: Run) -> tuple[Classifier, Dataset]:
     """Loads the images, and builds or imports what is judged."""
     imported = import_keras(config.model) if config.model else None
     if config.weights not in (None, "imagenet"):
@@ -60,12 +61,12 @@ def get_classifier(config, directory: Path, mesh) -> tuple[Classifier, Dataset]:
         seed=config.seed,
         limit=config.limit,
         data_dir=config.data_dir,
-        cache_dir=directory / "data",
+        cache_dir=run.directory / "data",
         memory_gb=config.memory_gb,
         skip_bad_images=config.skip_bad_images,
         classes=config.classes,
     )
-    work = classifiers.Work(evaluation_batch(mesh), directory / "features", mesh)
+    work = work_of(run)
     dtype = jnp.bfloat16 if config.bfloat16 else None
     if imported:
         options = config.model, config.preprocess, config.train, dtype
@@ -78,18 +79,13 @@ def get_classifier(config, directory: Path, mesh) -> tuple[Classifier, Dataset]:
     return classifiers.fresh(dataset, network), dataset
 
 
-def evaluation_batch(mesh) -> int:
-    """A batch that the devices can share."""
-    return -(-EVALUATION_BATCH // mesh.size) * mesh.size
+def work_of(run: Run) -> classifiers.Work:
+    """How the base is run."""
+    return classifiers.Work(run.batch(EVALUATION_BATCH), run.directory / "features", run.mesh)
 
 
 def fit_methods(
-    config,
-    classifier: Classifier,
-    options: Options,
-    key: jax.Array,
-    directory: Path,
-    mesh,
+    config, classifier: Classifier, options: TrainingOptions, run: Run
 ) -> tuple[dict[str, Fitted], dict | None]:
     """Trains the network, unless it is trained already, and every method that was asked for.
 
@@ -103,12 +99,12 @@ def fit_methods(
         params = read_weights(config.init, like, "init")
     if params is not None:  # a method that started from other weights is not resumed
         dataset = dataset._replace(fingerprint=identify("start", params, dataset))
-    recipes = {"point": Recipe("point")}
+    recipes = {"point": POINT}
     if classifier.has_dropout:
         recipes["mc_dropout"] = parse(f"mc_dropout(num_samples={config.dropout_samples})")[0]
     recipes["temperature"] = parse("temperature(point)")[0]
     for recipe in parse(config.methods) if config.methods else ():
-        if not model.layers and base(recipe).name != "point":
+        if not model.layers and recipe.base.name != "point":
             raise UserError(
                 f"--methods {recipe}: the model's weights cannot be reached (it runs as a black "
                 "box); leave it out"
@@ -117,11 +113,12 @@ def fit_methods(
         recipes.setdefault(str(recipe), with_options(recipe, **bayes))
     fitted = {}
     for name, recipe in recipes.items():
-        fitted[name] = fit(recipe, model, dataset, options, key, directory, mesh, params)
+        problem = Problem(model, dataset, params)
+        fitted[name] = fit(run.key("train"), recipe, problem, options, run)
         params = fitted["point"].state.params
     took, is_trained = fitted["point"], fitted["point"].steps > 0
     if is_trained:
-        save_weights(directory.parent / "weights.safetensors", params)
+        save_weights(run.directory.parent / "weights.safetensors", params)
     return fitted, {
         "what": config.train,
         "steps": took.steps,
@@ -129,7 +126,7 @@ def fit_methods(
         "seconds": took.seconds,
         "stopped_early": took.steps < took.num_steps,
         "history": [
-            {name: row[name] for name in HISTORY} for row in read_history(directory / "point")
+            {name: row[name] for name in HISTORY} for row in read_history(run.directory / "point")
         ],
     } if is_trained else None
 
@@ -175,40 +172,37 @@ def images_to_compare(config, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]
 
 def subject_of_images(config, directory: Path) -> Subject:
     """A classifier that is trained here, or somebody's own; the causes, and what cures them."""
-    mesh = data_mesh()
+    run = Run(directory, data_mesh(), config.seed)
     if config.train != "none":
-        check_batch_size(config.batch_size, mesh)
-    train_key, draw_key = jax.random.split(jax.random.key(config.seed))
-    classifier, dataset = get_classifier(config, directory, mesh)
+        check_batch_size(config.batch_size, run.mesh)
+    classifier, dataset = get_classifier(config, run)
     asked = parse(config.methods) if config.methods else ()
     around = (name for recipe in asked for name in calibrators_of(recipe))
     check((*calibrators(config.calibrate or ""), *around), len(dataset.classes))
     new = images_to_compare(config, dataset) if config.compare else None
-    options = Options(**{name: getattr(config, name) for name in Options._fields})
-    training = directory / "training"
-    fitted, trained = fit_methods(config, classifier, options, train_key, training, mesh)
-    batch = evaluation_batch(mesh)
+    options = TrainingOptions.of(config)
+    training, work = run.folder("training"), work_of(run)
+    fitted, trained = fit_methods(config, classifier, options, training)
 
     def judge(methods, on, milliseconds):
-        return predict_splits(methods, on, draw_key, batch, mesh, milliseconds)
+        return predict_splits(methods, on, run.key("draw"), work.batch_size, run.mesh, milliseconds)
 
     judged = judge(fitted, classifier.dataset, classifier.base_milliseconds)
     params = fitted["point"].state.params
-    trained_on = classifier.model, classifier.dataset, options, train_key, training, mesh
+    problem = Problem(classifier.model, classifier.dataset, params)
     observed = collect(
         classifier,
         params,
         dataset,
         judged["point"].log_probs,
-        read_history(training / "point"),
+        read_history(training.directory / "point"),
         config.seed,
         new,
     )
     found = diagnose(observed.evidence)
     cures = {name: Cure(classifier, each) for name, each in fitted.items()}
-    work = classifiers.Work(batch, directory / "features", mesh)
     head = remedies.cure_head(
-        found, observed, classifier, params, dataset, options, train_key, training / "head", work
+        found, observed, classifier, params, dataset, options, training.folder("head"), work
     )
     if head is not None:
         cures |= head.cures
@@ -219,7 +213,7 @@ def subject_of_images(config, directory: Path) -> Subject:
             config.budget,
             fitted["point"].seconds,
             fitted,
-            lambda recipe: fit(recipe, *trained_on, params),
+            lambda recipe: fit(run.key("train"), recipe, problem, options, training),
         )
         cures |= {name: Cure(classifier, each) for name, each in of_network.items()}
         judged |= judge(of_network, classifier.dataset, classifier.base_milliseconds)

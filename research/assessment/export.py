@@ -14,7 +14,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
@@ -28,8 +27,9 @@ from research.posteriors.predictive import predictor
 from research.runtime.errors import UserError
 from research.runtime.files import write_json, write_whole
 from research.runtime.mesh import data_mesh
+from research.runtime.run import Run
 from research.training.fit import Fitted
-from research.training.recipe import Given, build, parse
+from research.training.recipe import Context, build, parse
 
 FOLDER = "mended"
 VALIDATION = "validation.safetensors"
@@ -151,7 +151,7 @@ def load(run: Path, batch_size: int) -> Mended:
     try:
         told = json.loads((folder / "classifier.json").read_text())
         arrays, frozen = (load_file(folder / f"{n}.safetensors") for n in ("state", "base"))
-        found = _build(told, arrays, frozen, batch_size)
+        found = _build(told, arrays, frozen, folder, batch_size)
         if not told["calibrators"]:
             return found
         if not set(told["calibrators"]) <= set(calibrator_names()):
@@ -165,12 +165,12 @@ def load(run: Path, batch_size: int) -> Mended:
         ) from error
 
 
-def _build(told: dict, arrays: dict, frozen: dict, batch_size: int) -> Mended:
+def _build(told: dict, arrays: dict, frozen: dict, folder: Path, batch_size: int) -> Mended:
     layers = from_json(told["layers"])
     dtype = jnp.bfloat16 if told["bfloat16"] else None
     preprocess = PREPROCESS[told["preprocess"]]
-    side, mesh = told["image_size"], data_mesh()
-    size = -(-batch_size // mesh.size) * mesh.size
+    side, run = told["image_size"], Run(folder, data_mesh(), told["seed"])
+    size = run.batch(batch_size)
     example = jax.ShapeDtypeStruct((1, side, side, 3), jnp.uint8)
     key = jax.random.key(0)
     if told["is_frozen"]:
@@ -185,11 +185,9 @@ def _build(told: dict, arrays: dict, frozen: dict, batch_size: int) -> Mended:
         look, model = None, chain.as_model(chain.Chain(layers, dtype), preprocess)
     (recipe,) = parse(told["recipe"])
     steps = max(1, told["num_steps"])
-    given = Given(model, optax.identity(), 0.0, told["num_train"], steps, steps)
-    method = build(recipe, given)
+    method = build(recipe, Context(model, told["num_train"], steps, steps))
     state = _filled(jax.eval_shape(method.init, key, example), arrays)
-    draw_key = jax.random.split(jax.random.key(told["seed"]))[1]
-    says = predictor(method, draw_key, size, mesh)
+    says = predictor(method, run.key("draw"), size, run.mesh)
 
     def predict(images):
         return says(state, images if look is None else map_batches(look, images, size))

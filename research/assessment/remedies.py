@@ -10,10 +10,8 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import NamedTuple
 
-import jax
 import numpy as np
 
 from research.data.dataset import Dataset, Split
@@ -25,8 +23,9 @@ from research.metrics import format
 from research.models import chain
 from research.models.classifier import Classifier, Work
 from research.models.layers import cut
-from research.training.fit import Fitted, Options, fit
-from research.training.recipe import Recipe, parse, training
+from research.runtime.run import Run
+from research.training.fit import Fitted, Problem, TrainingOptions, fit
+from research.training.recipe import Recipe, parse
 
 HEAD = "head: "  # before the name of a recipe that was fitted to the head only
 WHOLE = "swag,ensemble(point,num_members=3),bayes_by_backprop"
@@ -94,9 +93,8 @@ def cure_head(
     classifier: Classifier,
     params,
     dataset: Dataset,
-    options: Options,
-    key: jax.Array,
-    directory: Path,
+    options: TrainingOptions,
+    run: Run,
     work: Work,
 ) -> OfHead | None:
     """Fits the remedies of the causes found to the head.
@@ -108,8 +106,7 @@ def cure_head(
         params: its trained weights.
         dataset: of images.
         options: how `point` is trained.
-        key: decides initial weights, order and noise.
-        directory: holds one folder for each training.
+        run: its folder holds one folder for each training.
         work: where the base is run.
 
     Returns:
@@ -127,15 +124,16 @@ def cure_head(
     if note:
         params = None  # what starts from a trained head starts from one that learnt these
         learnt = learnt._replace(fingerprint=f"{learnt.fingerprint}-{note}")
-    devices = work.mesh.size
+    devices = run.mesh.size
     batch_size = min(options.batch_size, learnt.num_train) // devices * devices
     if not batch_size:
         return None
-    options = options._replace(batch_size=batch_size)
+    options = options.replace(batch_size=batch_size)
+    problem = Problem(head.model, learnt, params)
     cured, cures = replace(head, dataset=learnt), {}
     for number, (recipe, against) in enumerate(remedies, start=1):
         print(f"{HEAD}{recipe} ({number} of {len(remedies)} remedies)", file=sys.stderr)
-        fitted = fit(recipe, head.model, learnt, options, key, directory, work.mesh, params)
+        fitted = fit(run.key("train"), recipe, problem, options, run)
         cures[HEAD + str(recipe)] = Cure(cured, fitted, against, note)
     return OfHead(head.dataset, head.base_milliseconds, cures)
 
@@ -144,7 +142,7 @@ def cost(recipe: Recipe) -> float:
     """What a training costs, in trainings of `point`; a rough guess, to plan by."""
     members = dict(recipe.options).get("num_members", 1)
     inner = 1.0 if recipe.inner is None else cost(recipe.inner)
-    own = training(recipe).epochs * STEPS.get(recipe.name, 1.0) if recipe.inner is None else 1.0
+    own = recipe.training.epochs * STEPS.get(recipe.name, 1.0) if recipe.inner is None else 1.0
     return members * inner * own
 
 

@@ -38,6 +38,15 @@ class UserError(Exception):
         """The line as a command line says it: options as --flags."""
         return self.text(self.option and f"--{self.option}", r"--\1")
 
+    def within(self, part: str) -> "UserError":
+        """The same error, said of one part of the work, such as one of several methods."""
+        line = self.text(self.option and f"`{self.option}`", r"`\1`")
+        return type(self)(None, f"{part}: {line}")
+
+
+class Diverged(UserError):
+    """A training's loss became infinite or NaN; other options may train well."""
+
 
 class Interrupted(Exception):
     """A signal ended the work after everything was saved; the same call goes on from there."""

@@ -45,6 +45,11 @@ def shard(tree, mesh: Mesh):
     return jax.device_put(tree, NamedSharding(mesh, PartitionSpec("data")))
 
 
+def round_up_to_devices(size: int, mesh: Mesh) -> int:
+    """The smallest multiple of the number of devices that is at least `size`."""
+    return -(-size // mesh.size) * mesh.size
+
+
 def check_batch_size(batch_size: int, mesh: Mesh) -> None:
     """Every device gets the same number of examples.
 
@@ -53,6 +58,8 @@ def check_batch_size(batch_size: int, mesh: Mesh) -> None:
     """
     if batch_size % mesh.size:
         raise UserError(
-            f"--batch_size {batch_size}: not a multiple of the {mesh.size} devices; "
-            f"use {max(1, round(batch_size / mesh.size)) * mesh.size}"
+            "batch_size",
+            f"not a multiple of the {mesh.size} devices",
+            f"use {max(1, round(batch_size / mesh.size)) * mesh.size}",
+            value=batch_size,
         )

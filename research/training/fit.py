@@ -5,42 +5,93 @@ own. Each training has a folder of its own: one that is finished is found there 
 one that was stopped goes on.
 """
 
+import dataclasses
 import json
+import math
 import re
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
+import optax
 
 from research.data.dataset import Dataset
 from research.method import Method, Model
 from research.runtime.errors import UserError
-from research.runtime.mesh import place, replicate
-from research.training import recipe as recipes
-from research.training.loop import Settings, initialise, train
+from research.runtime.mesh import place
+from research.runtime.run import Run
+from research.training.loop import TrainingPlan, initialise, train
 from research.training.optimizer import learning_rate_schedule, make_optimizer
-from research.training.recipe import Given, Recipe
+from research.training.recipe import POINT, Context, Recipe, build, uncalibrated
+
+ABOVE_0 = ("epochs", "batch_size", "learning_rate", "patience")
+FROM_0 = ("momentum", "weight_decay", "warmup_epochs", "save_seconds", "crop")
 
 
-class Options(NamedTuple):
-    """How `point` is trained; a method's `Training` is relative to it."""
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How `point` is trained; a method's own `Training` is relative to it."""
 
     epochs: float = 15.0
+    """of point; other methods take their multiples of it"""
     batch_size: int = 32
-    optimizer: str = "adam"
-    learning_rate: float = 1e-3  # the peak
-    momentum: float = 0.9  # of sgd
+    """images a step"""
+    optimizer: Literal["adam", "sgd"] = "adam"
+    """adam (decoupled weight decay), or sgd with momentum"""
+    learning_rate: float = 1e-3
+    """the peak"""
+    momentum: float = 0.9
+    """of sgd"""
     weight_decay: float = 1e-4
-    schedule: str = "cosine"
+    """on kernels, not on biases"""
+    schedule: Literal["cosine", "step", "linear", "constant"] = "cosine"
+    """of the learning rate, after the warm-up"""
     warmup_epochs: float = 1.0
-    patience: int = 10  # epochs without a better validation NLL before stopping
-    flip: bool = False
-    crop: int = 0  # pixels
+    """the learning rate rises linearly from 0"""
+    patience: int = 10
+    """epochs without a better validation NLL before stopping"""
     save_seconds: float = 30.0
+    """at least so long between checkpoints"""
+    flip: bool = False
+    """augmentation: random horizontal flips"""
+    crop: int = 0
+    """augmentation: pad by so many pixels and crop at random"""
+
+    def check(self) -> None:
+        """Refuses numbers out of range; one that is left open, None, is none.
+
+        Raises:
+            UserError: one is.
+        """
+        for name in (*ABOVE_0, *FROM_0):
+            value = getattr(self, name)
+            if value is None:
+                continue
+            if name in ABOVE_0 and not 0 < value < math.inf:
+                raise UserError(name, "give a number above 0", value=value)
+            if not 0 <= value < math.inf:
+                raise UserError(name, "give 0 or more", value=value)
+
+    @classmethod
+    def of(cls, config: Any) -> "TrainingOptions":
+        """The fields of these names in a command's configuration."""
+        return cls(**{field.name: getattr(config, field.name) for field in dataclasses.fields(cls)})
+
+    def replace(self, **changes) -> "TrainingOptions":
+        """The options with some of them changed."""
+        return dataclasses.replace(self, **changes)
+
+
+class Problem(NamedTuple):
+    """What methods are fitted to."""
+
+    model: Model
+    dataset: Dataset  # what `model` takes: images, or features
+    params: Any = None  # weights of the trained point network, where there are any already
 
 
 class Fitted(NamedTuple):
@@ -49,10 +100,10 @@ class Fitted(NamedTuple):
     recipe: Recipe
     method: Method
     state: Any
-    steps: int  # taken
-    num_steps: int  # planned; fewer were taken where it stopped early
+    steps: int  # steps taken
+    num_steps: int  # steps planned; fewer were taken where training stopped early
     best_step: int
-    seconds: float  # of training at its median speed, and of `finish`; the point network's not
+    seconds: float  # training at its median speed, and `finish`; without what it starts from
 
 
 def folder_name(recipe: Recipe) -> str:
@@ -60,102 +111,125 @@ def folder_name(recipe: Recipe) -> str:
     return re.sub(r"[^\w.=-]+", "_", str(recipe)).strip("_")
 
 
-def _seconds(directory: Path, steps: int) -> float:
-    """Over all sessions of a training; its speed is the median of those logged."""
-    lines = (directory / "metrics.jsonl").read_text().splitlines()
-    return steps / float(np.median([json.loads(line)["steps_per_second"] for line in lines]))
+def context(
+    recipe: Recipe,
+    model: Model,
+    num_train: int,
+    options: TrainingOptions,
+    optimizer: Callable[[optax.Schedule, float], optax.GradientTransformation] | None = None,
+) -> Context:
+    """What the factory of a recipe's method is given.
 
-
-class _Trained(NamedTuple):
-    """A method before `finish`."""
-
-    method: Method
-    state: Any
-    steps: int
-    num_steps: int
-    best_step: int
-    seconds: float
-
-
-def _train(recipe, model, dataset, options, key, directory, mesh, params, watch) -> _Trained:
-    told = recipes.training(recipe)
-    steps_per_epoch = max(1, dataset.num_train // options.batch_size)
-    num_steps = round(options.epochs * told.epochs * steps_per_epoch)
-    warmup_steps = min(round(options.warmup_epochs * steps_per_epoch), num_steps // 2)
+    Args:
+        recipe: the method, and how it is trained relative to `point`.
+        model: the network.
+        num_train: N, the number of training examples.
+        options: how `point` is trained.
+        optimizer: (learning rate, weight decay) -> the optimiser; None: the one that the options
+            name.
+    """
+    training = recipe.training
+    steps_per_epoch = max(1, num_train // options.batch_size)
+    num_steps = round(options.epochs * training.epochs * steps_per_epoch)
     schedule = learning_rate_schedule(
-        told.schedule or options.schedule,
-        options.learning_rate * told.learning_rate,
+        training.schedule or options.schedule,
+        options.learning_rate * training.learning_rate,
         num_steps,
-        warmup_steps,
+        min(round(options.warmup_epochs * steps_per_epoch), num_steps // 2),
     )
-    decay = options.weight_decay if told.weight_decay is None else told.weight_decay
-    tx = make_optimizer(options.optimizer, schedule, decay, options.momentum)
-    given = Given(model, tx, schedule, dataset.num_train, num_steps, steps_per_epoch)
-    method = recipes.build(recipe, given)
-    if recipe == Recipe("point") and params is not None:
-        return _Trained(method, replicate(method.init(key, None, params), mesh), 0, 0, 0, 0.0)
-    start, before = None, 0
-    if (first := recipes.starting_point(recipe)) is not None:
-        trained = _train(first, model, dataset, options, key, directory, mesh, params, watch)
-        start, before = trained.state.params, trained.num_steps
-    if num_steps == 0:
-        image = dataset.train.images[np.arange(1)]
-        state = place(initialise(method, key, image, start), method.members, mesh)
-        return _Trained(method, state, 0, 0, 0, 0.0)
-    folder = directory / folder_name(recipe)
-    folder.mkdir(parents=True, exist_ok=True)
-    settings = Settings(
-        num_steps=num_steps,
-        batch_size=options.batch_size,
-        eval_every=steps_per_epoch,
-        patience=options.patience,
-        flip=options.flip,
-        crop=options.crop,
-        save_seconds=options.save_seconds,
-        keep=told.keep,
-    )
-    try:
-        later = watch and (lambda step, nll: watch(before + step, nll))
-        trained = train(method, dataset, settings, key, folder, mesh, schedule, start, later)
-    except UserError as error:
-        raise UserError(f"{recipe}: {error}") from error
-    seconds = _seconds(folder, trained.steps)
-    return _Trained(method, trained.state, trained.steps, num_steps, trained.best_step, seconds)
+    decay = options.weight_decay if training.weight_decay is None else training.weight_decay
+    if optimizer is None:
+        tx = make_optimizer(options.optimizer, schedule, decay, options.momentum)
+    else:
+        tx = optimizer(schedule, decay)
+    return Context(model, num_train, num_steps, steps_per_epoch, tx, schedule)
 
 
 def fit(
-    recipe: Recipe,
-    model: Model,
-    dataset: Dataset,
-    options: Options,
     key: jax.Array,
-    directory: Path,
-    mesh: Mesh,
-    params: Any = None,
+    recipe: Recipe,
+    problem: Problem,
+    options: TrainingOptions,
+    run: Run,
     watch: Callable[[int, float], None] | None = None,
 ) -> Fitted:
     """Trains a method, or finds it trained, and finishes it.
 
     Args:
-        recipe: what to fit.
-        model: the network.
-        dataset: what it is trained on.
-        options: how `point` is trained.
         key: decides initial weights, order, noise, and what `finish` draws.
-        directory: holds one folder for each training.
-        mesh: devices that share a batch.
-        params: of the trained point network, where there is one already; it is not trained then.
-        watch: is told the step and the validation NLL at each look, the steps of what is trained
-            first counted in full; it may raise, to stop there.
+        recipe: what to fit.
+        problem: the network and the data; where it has the weights of the trained point network,
+            that is not trained again.
+        options: how `point` is trained.
+        run: its folder holds one folder for each training.
+        watch: called with the step and the validation NLL after every evaluation, the steps of what
+            is trained first counted in full; what it raises ends the training.
 
     Raises:
         UserError: bad options, or training diverged.
-        SystemExit: told to stop; the same call goes on there.
+        Interrupted: a signal asked for it; the same call goes on there.
     """
+
+    def later(steps):  # `watch`, called with the steps that were planned before
+        return watch and (lambda step, nll: watch(steps + step, nll))
+
     train_key, finish_key = jax.random.split(key)
-    within = recipes.uncalibrated(recipe)
-    trained = _train(within, model, dataset, options, train_key, directory, mesh, params, watch)
+    start, steps_before = None, 0
+    trainings = [uncalibrated(recipe)]
+    while trainings[0].start is not None:
+        trainings.insert(0, trainings[0].start)
+    for first in trainings[:-1]:
+        fitted = _train(train_key, first, problem, options, run, start, later(steps_before))
+        start, steps_before = fitted.state.params, steps_before + fitted.num_steps
+    fitted = _train(train_key, trainings[-1], problem, options, run, start, later(steps_before))
     started = time.perf_counter()
-    finished = jax.block_until_ready(trained.method.finish(finish_key, trained.state, dataset))
-    seconds = trained.seconds + time.perf_counter() - started
-    return Fitted(recipe, *trained._replace(state=finished, seconds=seconds))
+    state = jax.block_until_ready(fitted.method.finish(finish_key, fitted.state, problem.dataset))
+    seconds = fitted.seconds + time.perf_counter() - started
+    return fitted._replace(recipe=recipe, state=state, seconds=seconds)
+
+
+def _train(
+    key: jax.Array,
+    recipe: Recipe,
+    problem: Problem,
+    options: TrainingOptions,
+    run: Run,
+    start: Any,
+    watch: Callable[[int, float], None] | None,
+) -> Fitted:
+    """A method trained from the parameters `start`, before its `finish`."""
+    model, dataset, params = problem
+    given = context(recipe, model, dataset.num_train, options)
+    method = build(recipe, given)
+    is_given = recipe == POINT and params is not None
+    if is_given or given.num_steps == 0:
+        image = dataset.train.images[np.arange(1)]
+        state = initialise(method, key, image, params if is_given else start)
+        return Fitted(recipe, method, place(state, method.members, run.mesh), 0, 0, 0, 0.0)
+    run = run.folder(folder_name(recipe))
+    run.directory.mkdir(parents=True, exist_ok=True)
+    plan = TrainingPlan(
+        num_steps=given.num_steps,
+        batch_size=options.batch_size,
+        schedule=given.learning_rate,
+        evaluate_every=given.steps_per_epoch,
+        patience=options.patience,
+        flip=options.flip,
+        crop=options.crop,
+        save_seconds=options.save_seconds,
+        keep=recipe.training.keep,
+    )
+    try:
+        trained = train(key, method, dataset, plan, run, start, watch)
+    except UserError as error:
+        raise error.within(str(recipe)) from error
+    seconds = _seconds(run.directory, trained.steps)
+    return Fitted(
+        recipe, method, trained.state, trained.steps, plan.num_steps, trained.best_step, seconds
+    )
+
+
+def _seconds(directory: Path, steps: int) -> float:
+    """The time of a training over all sessions, at the median of the speeds logged."""
+    lines = (directory / "metrics.jsonl").read_text().splitlines()
+    return steps / float(np.median([json.loads(line)["steps_per_second"] for line in lines]))

@@ -12,6 +12,8 @@ import ast
 import importlib
 import inspect
 import pkgutil
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import optax
@@ -22,8 +24,11 @@ from research.method import Method, Model, Training
 from research.runtime.errors import UserError
 from research.training.optimizer import SCHEDULES
 
+FORM = "write them as in point,ensemble(swag,num_members=3)"
 
-class Recipe(NamedTuple):
+
+@dataclass(frozen=True)
+class Recipe:
     """A method's name, what it wraps, and its options; `str` gives the line again."""
 
     name: str
@@ -35,16 +40,47 @@ class Recipe(NamedTuple):
         inside += [f"{name}={value}" for name, value in self.options]
         return f"{self.name}({', '.join(inside)})" if inside else self.name
 
+    @property
+    def base(self) -> "Recipe":
+        """The innermost method, which is trained on a model."""
+        return self if self.inner is None else self.inner.base
 
-class Given(NamedTuple):
-    """What factories can ask for by the name of a parameter."""
+    @cached_property
+    def training(self) -> Training:
+        """How the innermost method is trained.
+
+        Raises:
+            UserError: an option about training has a value that there is not; `parse` has checked.
+        """
+        return self.inner.training if self.inner else _training(self)
+
+    @cached_property
+    def start(self) -> "Recipe | None":
+        """What has to be trained first: `point`, or an ensemble of as many; None: nothing."""
+        if self.training.start == "scratch":
+            return None
+        if self.inner is None:
+            return POINT
+        return (
+            replace(self, inner=self.inner.start) if self.name == "ensemble" else self.inner.start
+        )
+
+
+POINT = Recipe("point")
+
+
+class Context(NamedTuple):
+    """What factories can ask for by the name of a parameter.
+
+    The last two matter to training only; a method that is to predict does without them.
+    """
 
     model: Model
-    tx: optax.GradientTransformation
-    learning_rate: optax.ScalarOrSchedule
     num_train: int  # N, of the data set itself
     num_steps: int
     steps_per_epoch: int
+    tx: optax.GradientTransformation = optax.identity()
+    learning_rate: optax.ScalarOrSchedule = 0.0
 
 
 def method_names() -> list[str]:
@@ -84,35 +120,38 @@ def _value(node: ast.expr, where: str) -> Any:
     try:
         return ast.literal_eval(node)
     except ValueError as error:
-        raise UserError(f"--methods: {where}: give a number or a word") from error
+        raise UserError("methods", f"{where}: give a number or a word") from error
 
 
 def _recipe(node: ast.expr, text: str) -> Recipe:
     call = node if isinstance(node, ast.Call) else ast.Call(node, [], [])
     if not isinstance(call.func, ast.Name) or any(k.arg is None for k in call.keywords):
-        raise UserError(f"--methods {text}: write them as in point,ensemble(swag,num_members=3)")
+        raise UserError("methods", FORM, value=text)
     name = call.func.id
     names = sorted([*method_names(), *calibrator_names()])
     if name not in names:
-        raise UserError(f"--methods: there is no method {name}; choose from {', '.join(names)}")
+        raise UserError("methods", f"there is no method {name}", f"choose from {', '.join(names)}")
     known = options_of(name)
     if is_wrapper(name) != (len(call.args) == 1) or len(call.args) > 1:
         way_out = f"{name}(point)" if is_wrapper(name) else f"{name}({next(iter(known), '')}=...)"
-        raise UserError(f"--methods: {name} is written as in {way_out}")
+        raise UserError("methods", f"{name} is written as in {way_out}")
     options = []
     for keyword in call.keywords:
         if keyword.arg not in known:
-            told = ", ".join(known) or "none"
-            raise UserError(f"--methods: {name} has no option {keyword.arg}; it has: {told}")
+            problem = f"{name} has no option {keyword.arg}"
+            raise UserError("methods", problem, f"it has: {', '.join(known) or 'none'}")
         value = _value(keyword.value, f"{name}({keyword.arg}=...)")
         options.append((keyword.arg, value))
     inner = _recipe(call.args[0], text) if call.args else None
     if calibrators_of(inner) and name not in calibrator_names():
         raise UserError(
-            f"--methods: {name}({inner}): a calibrator maps the predictions of the whole; put it "
-            f"outside, as in {inner.name}({name}(point))"
+            "methods",
+            f"{name}({inner}): a calibrator maps the predictions of the whole",
+            f"put it outside, as in {inner.name}({name}(point))",
         )
-    return Recipe(name, inner, tuple(sorted(options)))
+    recipe = Recipe(name, inner, tuple(sorted(options)))
+    _ = recipe.training  # raises where an option about training has a value that there is not
+    return recipe
 
 
 def parse(text: str) -> tuple[Recipe, ...]:
@@ -127,9 +166,7 @@ def parse(text: str) -> tuple[Recipe, ...]:
     try:
         tree = ast.parse(f"({text},)", mode="eval").body
     except SyntaxError as error:
-        raise UserError(
-            f"--methods {text}: write them as in point,ensemble(swag,num_members=3)"
-        ) from error
+        raise UserError("methods", FORM, value=text) from error
     recipes = [_recipe(node, text) for node in tree.elts]
     return tuple(dict.fromkeys(recipes))  # each once
 
@@ -146,52 +183,27 @@ def uncalibrated(recipe: Recipe) -> Recipe:
     return uncalibrated(recipe.inner) if recipe.name in calibrator_names() else recipe
 
 
-def base(recipe: Recipe) -> Recipe:
-    """The innermost method, which is trained on a model."""
-    return recipe if recipe.inner is None else base(recipe.inner)
-
-
-def training(recipe: Recipe) -> Training:
-    """How the innermost method is trained.
-
-    Raises:
-        UserError: it was told otherwise in a way that there is not.
-    """
-    trained = base(recipe)
-    told = {n: v for n, v in trained.options if n in Training._fields}
-    result = _module(trained.name).TRAINING._replace(**told)
+def _training(recipe: Recipe) -> Training:
+    """The training of a method that wraps none, as its file has it and its options change it."""
+    changes = {n: v for n, v in recipe.options if n in Training._fields}
+    training = _module(recipe.name).TRAINING._replace(**changes)
     choices = {
         "start": ("scratch", "point"),
         "keep": ("best", "last"),
         "schedule": (None, *SCHEDULES),
     }
     for name, allowed in choices.items():
-        if getattr(result, name) not in allowed:
-            words = ", ".join(str(each) for each in allowed)
-            raise UserError(
-                f"--methods: {trained.name}({name}={getattr(result, name)}): choose from {words}"
-            )
+        value = getattr(training, name)
+        if value not in allowed:
+            known = ", ".join(str(choice) for choice in allowed)
+            raise UserError("methods", f"{recipe.name}({name}={value}): choose from {known}")
     for name in ("epochs", "learning_rate", "weight_decay"):
-        value = getattr(result, name)
+        value = getattr(training, name)
         is_open = name == "weight_decay" and value is None
         if not is_open and (not isinstance(value, int | float) or not value >= 0):
-            told = "0 or more" if name == "weight_decay" else "a number, times that of point"
-            raise UserError(f"--methods: {trained.name}({name}={value}): give {told}")
-    return result
-
-
-def starting_point(recipe: Recipe) -> Recipe | None:
-    """What has to be trained first: the point network, or an ensemble of as many; None: nothing."""
-    if training(recipe).start == "scratch":
-        return None
-
-    def points(recipe):
-        if recipe.inner is None:
-            return Recipe("point")
-        inner = points(recipe.inner)
-        return recipe._replace(inner=inner) if recipe.name == "ensemble" else inner
-
-    return points(recipe)
+            way_out = "0 or more" if name == "weight_decay" else "a number, times that of point"
+            raise UserError("methods", f"{recipe.name}({name}={value}): give {way_out}")
+    return training
 
 
 def with_options(recipe: Recipe, **options: Any) -> Recipe:
@@ -202,12 +214,12 @@ def with_options(recipe: Recipe, **options: Any) -> Recipe:
     return Recipe(recipe.name, inner, tuple(sorted(kept.items())))
 
 
-def build(recipe: Recipe, given: Given) -> Method:
+def build(recipe: Recipe, context: Context) -> Method:
     """The method; calibrators around it are no part of it.
 
     Args:
         recipe: from `parse`.
-        given: what its factories can ask for.
+        context: what its factories can ask for.
 
     Raises:
         UserError: an option's value is refused by the method.
@@ -216,7 +228,7 @@ def build(recipe: Recipe, given: Given) -> Method:
     factory = getattr(_module(recipe.name), recipe.name)
     options = dict(recipe.options)
     if recipe.inner is not None:
-        return factory(build(recipe.inner, given), **options)
-    asked = _parameters(recipe.name)
-    wanted = {n: v for n, v in given._asdict().items() if n in asked}
-    return factory(**wanted, **{n: v for n, v in options.items() if n in asked and n not in wanted})
+        return factory(build(recipe.inner, context), **options)
+    known = _parameters(recipe.name)
+    given = {n: v for n, v in context._asdict().items() if n in known}
+    return factory(**given, **{n: v for n, v in options.items() if n in known and n not in given})

@@ -28,6 +28,7 @@ from research.models import chain
 from research.models.classifier import Classifier, Origin, base_and_head
 from research.runtime.errors import UserError
 from research.runtime.mesh import data_mesh
+from research.runtime.run import Run
 from research.training.recipe import parse
 
 SPACE = {"learning_rate": FloatDistribution(1e-4, 1e-2, log=True)}
@@ -69,10 +70,10 @@ def classifier():
 
 
 @pytest.fixture
-def task(classifier):
+def task(classifier, tmp_path):
     """What the trials of a search over the blobs share."""
-    keys = jax.random.split(jax.random.key(0))
-    return Task(CONFIG, parse("point")[0], classifier, LAYERS, data_mesh(), *keys)
+    run = Run(tmp_path, data_mesh(), 0)
+    return Task(CONFIG, parse("point")[0], classifier, LAYERS, run)
 
 
 def _tune(*arguments, out):

@@ -37,8 +37,8 @@ def _model(classes=CLASSES, dtype=None):
 
 def _build(name, tx=None, model=None, learning_rate=0.02):
     (told,) = recipe.parse(name)
-    rate = learning_rate * recipe.training(told).learning_rate
-    given = recipe.Given(
+    rate = learning_rate * told.training.learning_rate
+    given = recipe.Context(
         model=model or _model(),
         tx=tx or optax.adam(rate),
         learning_rate=rate,

@@ -86,10 +86,10 @@ def draws_of(name: str, members: int, steps: int, rate: float, start=None) -> np
     SG-MCMC needs a constant one.
     """
     (told,) = recipe.parse(name)
-    sampling = recipe.base(told).name == "sgmcmc"
+    sampling = told.base.name == "sgmcmc"
     schedule = rate if sampling else optax.cosine_decay_schedule(rate, max(steps, 1))
     tx = optax.chain(optax.add_decayed_weights(1 / N), optax.adam(schedule))
-    method = recipe.build(told, recipe.Given(MODEL, tx, schedule, N, steps, 1))
+    method = recipe.build(told, recipe.Context(MODEL, N, steps, 1, tx, schedule))
     images = jnp.asarray(X[:, None], jnp.float32)
     batch = Batch(jnp.tile(images, (method.members, 1)), jnp.tile(jnp.asarray(Y), method.members))
     split = Split(np.asarray(images), Y, np.arange(N).astype(str))

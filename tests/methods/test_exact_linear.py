@@ -32,10 +32,10 @@ STANDARD_ERRORS = 5.0
 def draws_of(name: str, groups: int, steps: int, rate: float) -> np.ndarray:
     """Weights [groups, S, 2] that independent trainings draw, read off through `apply`."""
     (told,) = recipe.parse(name)
-    sampling = recipe.base(told).name == "sgmcmc"
+    sampling = told.base.name == "sgmcmc"
     schedule = rate if sampling else optax.cosine_decay_schedule(rate, steps)
     tx = optax.chain(optax.add_decayed_weights(1 / N), optax.adam(schedule))
-    method = recipe.build(told, recipe.Given(MODEL, tx, schedule, N, steps, 1))
+    method = recipe.build(told, recipe.Context(MODEL, N, steps, 1, tx, schedule))
     batch = Batch(jnp.asarray(X, jnp.float32), jnp.asarray(Y, jnp.float32))
 
     def run(key):

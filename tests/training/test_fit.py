@@ -9,10 +9,11 @@ from research.method import predict
 from research.models import chain
 from research.runtime.errors import UserError
 from research.runtime.mesh import data_mesh
-from research.training.fit import Options, fit
+from research.runtime.run import Run
+from research.training.fit import Problem, TrainingOptions, fit
 from research.training.recipe import parse
 
-CLASSES, OPTIONS = 3, Options(epochs=4, batch_size=16, learning_rate=0.03, save_seconds=0.0)
+CLASSES, OPTIONS = 3, TrainingOptions(4, 16, learning_rate=0.03, save_seconds=0.0)
 LAYERS = (chain.Dense("hidden", 8, "relu"), chain.Dropout(0.1), chain.Dense("predictions", CLASSES))
 MODEL = chain.as_model(chain.Chain(LAYERS))
 
@@ -32,8 +33,8 @@ def dataset():
 
 
 def _fit(text, dataset, directory, params=None, options=OPTIONS):
-    key, mesh = jax.random.key(0), data_mesh()
-    return fit(parse(text)[0], MODEL, dataset, options, key, directory, mesh, params)
+    run, problem = Run(directory, data_mesh(), 0), Problem(MODEL, dataset, params)
+    return fit(jax.random.key(0), parse(text)[0], problem, options, run)
 
 
 def _same(one, two):
@@ -78,11 +79,11 @@ def test_given_weights_are_the_point_network(dataset, tmp_path):
 
 
 def test_the_last_state_is_kept_where_the_method_wants_it(dataset, tmp_path):
-    hot = OPTIONS._replace(learning_rate=1.0, schedule="constant", patience=1)
+    hot = OPTIONS.replace(learning_rate=1.0, schedule="constant", patience=1)
     last = _fit("point(keep=last)", dataset, tmp_path, options=hot)
     assert last.steps == last.best_step == 16
 
 
 def test_a_diverged_training_names_its_recipe(dataset, tmp_path):
-    with pytest.raises(UserError, match=r"^point: training diverged.*--learning_rate"):
-        _fit("point", dataset, tmp_path, options=OPTIONS._replace(learning_rate=1e30))
+    with pytest.raises(UserError, match=r"^point: training diverged.*give a smaller learning_rate"):
+        _fit("point", dataset, tmp_path, options=OPTIONS.replace(learning_rate=1e30))

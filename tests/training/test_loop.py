@@ -18,10 +18,11 @@ from research.methods.point import point
 from research.models import chain
 from research.models.preprocess import PREPROCESS
 from research.runtime import checkpoint
-from research.runtime.errors import UserError
+from research.runtime.errors import Interrupted, UserError
 from research.runtime.mesh import data_mesh
 from research.runtime.progress import Progress
-from research.training.loop import Settings, train
+from research.runtime.run import Run
+from research.training.loop import TrainingPlan, train
 
 SIZE, EXAMPLES, BATCH, EPOCHS = 8, 44, 16, 5
 LAYERS = (
@@ -33,10 +34,11 @@ LAYERS = (
 )
 SCHEDULE = optax.cosine_decay_schedule(0.05, 100)
 STEPS_AN_EPOCH = EXAMPLES // BATCH
-SETTINGS = Settings(
+PLAN = TrainingPlan(
     num_steps=EPOCHS * STEPS_AN_EPOCH,
     batch_size=BATCH,
-    eval_every=STEPS_AN_EPOCH,
+    schedule=SCHEDULE,
+    evaluate_every=STEPS_AN_EPOCH,
     patience=100,
     flip=True,
     crop=1,
@@ -70,9 +72,11 @@ def _method(schedule=SCHEDULE):
     return point(_model(), optax.adam(schedule))
 
 
-def _train(dataset, directory, method=None, settings=SETTINGS, schedule=SCHEDULE):
+def _train(dataset, directory, method=None, plan=PLAN, schedule=SCHEDULE):
     method = method or _method(schedule)
-    return train(method, dataset, settings, jax.random.key(7), directory, data_mesh(), schedule)
+    run = Run(directory, data_mesh(), 7)
+    plan = plan._replace(schedule=schedule)
+    return train(jax.random.key(7), method, dataset, plan, run)
 
 
 def _rows(directory):
@@ -120,7 +124,9 @@ def test_a_killed_run_goes_on_and_equals_one_never_stopped(
     assert _rows(tmp_path) == _rows(directory)
 
 
-def test_a_stop_signal_saves_in_mid_epoch_and_exits(dataset, uninterrupted, tmp_path, monkeypatch):
+def test_a_stop_signal_saves_in_mid_epoch_and_interrupts(
+    dataset, uninterrupted, tmp_path, monkeypatch
+):
     expected, _ = uninterrupted
     advance, taken = Progress.advance, []
 
@@ -132,9 +138,9 @@ def test_a_stop_signal_saves_in_mid_epoch_and_exits(dataset, uninterrupted, tmp_
 
     with monkeypatch.context() as patch:
         patch.setattr(Progress, "advance", stop_at_5)
-        with pytest.raises(SystemExit) as stopped:
+        with pytest.raises(Interrupted, match="saved at step 5: the same command") as stopped:
             _train(dataset, tmp_path)
-    assert stopped.value.code == 128 + signal.SIGTERM
+    assert stopped.value.signal_number == signal.SIGTERM
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     checkpoints = checkpoint.open_checkpoints(tmp_path / "checkpoints")
     assert checkpoints.latest.step == 5
@@ -163,18 +169,18 @@ def test_streamed_images_train_to_the_same_bit(dataset, uninterrupted, tmp_path)
 def test_the_best_state_is_returned_and_training_stops_early(dataset, tmp_path):
     # Labels of the validation split are turned round, so that learning makes it worse.
     wrong = dataset._replace(valid=dataset.valid._replace(labels=1 - dataset.valid.labels))
-    settings = SETTINGS._replace(num_steps=100, patience=3)
-    trained = _train(wrong, tmp_path, settings=settings)
+    plan = PLAN._replace(num_steps=100, patience=3)
+    trained = _train(wrong, tmp_path, plan=plan)
     rows = _rows(tmp_path)
     nll = [row["valid_nll"] for row in rows]
     assert trained.steps < 100
-    assert len(rows) == int(np.argmin(nll)) + 1 + settings.patience
+    assert len(rows) == int(np.argmin(nll)) + 1 + plan.patience
     assert trained.best_step == rows[int(np.argmin(nll))]["step"]
     log_probs = _method().apply(trained.state.params, wrong.valid.images)
     found = -np.mean(np.asarray(log_probs)[np.arange(21), wrong.valid.labels])
     assert found == pytest.approx(min(nll), rel=1e-5)
     # The same command again has nothing left to do.
-    again = _train(wrong, tmp_path, settings=settings)
+    again = _train(wrong, tmp_path, plan=plan)
     assert _rows(tmp_path) == rows
     _assert_equal_to_the_bit(again.state, trained.state)
 
@@ -187,31 +193,31 @@ def test_divergence_stops_at_once_and_keeps_the_last_good_state(dataset, tmp_pat
     with pytest.raises(UserError, match=r"step (7|8), learning rate 1e\+38.*of step 6, is kept"):
         _train(dataset, tmp_path, method, schedule=schedule)
     # What is kept loads, and is finite.
-    kept = _train(dataset, tmp_path, method, SETTINGS._replace(num_steps=6), schedule)
+    kept = _train(dataset, tmp_path, method, PLAN._replace(num_steps=6), schedule)
     assert kept.steps == 6
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(kept.state))
 
 
 def test_other_images_are_not_judged_by_what_was_trained_before(dataset, tmp_path):
-    settings = SETTINGS._replace(num_steps=2)
-    _train(dataset._replace(fingerprint="a"), tmp_path, settings=settings)
+    plan = PLAN._replace(num_steps=2)
+    _train(dataset._replace(fingerprint="a"), tmp_path, plan=plan)
     with pytest.raises(UserError, match="have changed since training began"):
-        _train(dataset._replace(fingerprint="b"), tmp_path, settings=settings)
-    _train(dataset._replace(fingerprint="a"), tmp_path, settings=settings)
+        _train(dataset._replace(fingerprint="b"), tmp_path, plan=plan)
+    _train(dataset._replace(fingerprint="a"), tmp_path, plan=plan)
 
 
 def test_batches_that_cannot_be_are_refused(dataset, tmp_path):
-    with pytest.raises(UserError, match=r"--batch_size 12: .* 8 devices"):
-        _train(dataset, tmp_path, settings=SETTINGS._replace(batch_size=12))
-    with pytest.raises(UserError, match=r"--batch_size 48: .* 44 training images"):
-        _train(dataset, tmp_path, settings=SETTINGS._replace(batch_size=48))
+    with pytest.raises(UserError, match=r"^batch_size 12: .* 8 devices"):
+        _train(dataset, tmp_path, plan=PLAN._replace(batch_size=12))
+    with pytest.raises(UserError, match=r"^batch_size 48: .* 44 training images"):
+        _train(dataset, tmp_path, plan=PLAN._replace(batch_size=48))
 
 
 def test_the_log_holds_what_a_person_looks_for(uninterrupted):
     _, directory = uninterrupted
     rows = _rows(directory)
     assert [row["step"] for row in rows] == list(
-        range(STEPS_AN_EPOCH, SETTINGS.num_steps + 1, STEPS_AN_EPOCH)
+        range(STEPS_AN_EPOCH, PLAN.num_steps + 1, STEPS_AN_EPOCH)
     )
     wanted = {"loss", "learning_rate", "valid_nll", "valid_accuracy", "valid_confidence", "epoch"}
     assert wanted <= set(rows[0])

@@ -6,12 +6,12 @@ import pytest
 from research.models import chain
 from research.runtime.errors import UserError
 from research.training import recipe
-from research.training.recipe import Given, Recipe, parse
+from research.training.recipe import Context, Recipe, parse
 
 
-def _given():
+def _context():
     model = chain.as_model(chain.Chain((chain.Dense("predictions", 2),)))
-    return Given(model, optax.sgd(0.1), 0.1, num_train=10, num_steps=4, steps_per_epoch=2)
+    return Context(model, 10, 4, 2, optax.sgd(0.1), 0.1)
 
 
 def test_a_line_is_read_and_written_again():
@@ -43,24 +43,24 @@ def test_the_same_recipe_twice_is_one():
     ],
 )
 def test_bad_text_is_refused_in_one_line(text, told):
-    with pytest.raises(UserError, match="--methods") as caught:
+    with pytest.raises(UserError, match="methods") as caught:
         parse(text)
     assert told in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_training_can_be_told_otherwise():
-    assert recipe.training(parse("mc_dropout")[0]).start == "point"
-    told = recipe.training(parse("ensemble(mc_dropout(start=scratch, epochs=0.5))")[0])
-    assert (told.start, told.epochs) == ("scratch", 0.5)
+    assert parse("mc_dropout")[0].training.start == "point"
+    training = parse("ensemble(mc_dropout(start=scratch, epochs=0.5))")[0].training
+    assert (training.start, training.epochs) == ("scratch", 0.5)
     for wrong in ("point(start=nowhere)", "point(epochs=-1)", "point(keep=2)"):
         with pytest.raises(UserError, match=r"choose from|give a number"):
-            recipe.training(parse(wrong)[0])
+            parse(wrong)
 
 
 def test_what_is_trained_first():
     def first(text):
-        return str(recipe.starting_point(parse(text)[0]))
+        return str(parse(text)[0].start)
 
     assert first("point") == "None"
     assert first("mc_dropout(num_samples=2)") == "point"
@@ -75,11 +75,13 @@ def test_calibrators_stand_around_a_method():
     assert recipe.calibrators_of(told) == ("temperature", "vector")
     assert str(recipe.uncalibrated(told)) == "ensemble(mc_dropout)"
     assert recipe.calibrators_of(parse("ensemble(point)")[0]) == ()
-    assert recipe.build(told, _given()).members == 5
+    assert recipe.build(told, _context()).members == 5
 
 
 def test_factories_get_what_they_ask_for():
-    method = recipe.build(parse("ensemble(mc_dropout(num_samples=3), num_members=2)")[0], _given())
+    method = recipe.build(
+        parse("ensemble(mc_dropout(num_samples=3), num_members=2)")[0], _context()
+    )
     assert (method.num_draws, method.members) == (6, 2)
 
 
@@ -95,4 +97,4 @@ def test_every_base_method_says_how_it_is_trained():
     assert {"point", "ensemble"} <= set(names)
     for name in names:
         if not recipe.is_wrapper(name):
-            recipe.training(Recipe(name))
+            assert Recipe(name).training
