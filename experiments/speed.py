@@ -41,6 +41,12 @@ ESTIMATORS = {
     for name in ("shared", "local", "flipout")
 }
 SPLITS = {"MLP": 10_000, "VGG16": 1_024}  # images that S draws are applied to: MNIST's test split
+TARGETS = {  # of the ratio of a training step, at most; None: no target
+    "MLP": {"local": 3.0, "shared": 5.0, "flipout": None, "ensemble": 0.5},
+    "VGG16": {"local": None, "shared": 1.35, "flipout": 2.3, "ensemble": None},
+}
+TITLES = ("what", "against", "time", "ratio", "target")
+OPTIONS = ("width", "units", "batch_size", "draws", "members", "repeats")
 
 
 @dataclass(frozen=True)
@@ -52,13 +58,13 @@ class Config:
     width: float = 1.0
     """scales VGG16's channels"""
     units: int = 1200
-    """of each of the two hidden layers of the dense network"""
+    """units of each of the two hidden layers of the dense network"""
     batch_size: int = 128
     """images a step"""
     draws: int = 10
-    """S"""
+    """draws of a prediction, S"""
     members: int = 3
-    """M"""
+    """members of an ensemble, M"""
     repeats: int = 7
     """timed rounds; the median is printed"""
 
@@ -67,15 +73,15 @@ class Row(NamedTuple):
     """One comparison."""
 
     name: str
-    seconds: float  # of what is measured, the median
+    seconds: float  # the median
     ratio: float
     against: str
-    target: float | None  # at most; None: to know
+    target: float | None  # the ratio is at most this; None: there is no target
     met: bool | None
 
 
 class Comparison(NamedTuple):
-    """Something to time against something else, `times` of which it stands for."""
+    """Something to time against `times` runs of something else."""
 
     name: str
     run: Callable[[], object]
@@ -90,15 +96,15 @@ def compare(
     repeats: int,
     bar: tqdm,
 ) -> list[Row]:
-    """Runs all in turn, the first round untimed.
+    """Runs everything in turn, the first round untimed.
 
     Args:
-        baselines: by the names that comparisons are against.
+        baselines: by the names that the comparisons are against.
         comparisons: what to time.
-        repeats: timed rounds.
-        bar: advanced by one a round.
+        repeats: number of timed rounds.
+        bar: advanced by one each round.
     """
-    runs = baselines | {each.name: each.run for each in comparisons}
+    runs = baselines | {comparison.name: comparison.run for comparison in comparisons}
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for number in range(repeats + 1):
         for name, run in runs.items():
@@ -108,12 +114,10 @@ def compare(
                 seconds[name].append(time.perf_counter() - started)
         bar.update()
     rows = []
-    for each in comparisons:
-        pairs = np.divide(seconds[each.name], seconds[each.against]) / each.times
-        ratio = float(np.median(pairs))
-        met = None if each.target is None else ratio <= each.target
-        median = statistics.median(seconds[each.name])
-        rows.append(Row(each.name, median, ratio, each.against, each.target, met))
+    for name, _, against, target, times in comparisons:
+        ratio = float(np.median(np.divide(seconds[name], seconds[against]) / times))
+        met = None if target is None else ratio <= target
+        rows.append(Row(name, statistics.median(seconds[name]), ratio, against, target, met))
     return rows
 
 
@@ -138,7 +142,7 @@ def make(recipe: str, model: Model) -> Method:
 
 
 def stepper(method: Method, images: jax.Array) -> Callable[[], object]:
-    """A training step, again and again on one batch; buffers are donated as in training."""
+    """Takes training steps on one batch; buffers are donated as in training."""
     repeated = jnp.tile(images, (method.members, *(1,) * (images.ndim - 1)))
     batch = Batch(repeated, jnp.zeros(len(repeated), jnp.int32))
     held = [initialise(method, jax.random.key(0), images[:1])]
@@ -152,26 +156,19 @@ def stepper(method: Method, images: jax.Array) -> Callable[[], object]:
     return run
 
 
-def training_rows(config: Config, name: str, model: Model, images, targets, bar) -> list[Row]:
+def training_rows(config: Config, name: str, model: Model, images, bar) -> list[Row]:
     """Each estimator's step, and an ensemble's, against the plain step."""
-    plain = f"{name}: point"
+    plain, targets = f"{name}: point", TARGETS[name]
     comparisons = [
         Comparison(
             f"{name}: {estimator}", stepper(make(recipe, model), images), plain, targets[estimator]
         )
         for estimator, recipe in ESTIMATORS.items()
     ]
-    is_cpu = jax.default_backend() == "cpu"
-    together = stepper(make(f"ensemble(point,num_members={config.members})", model), images)
-    comparisons.append(
-        Comparison(
-            f"{name}: ensemble of {config.members}, a member",
-            together,
-            plain,
-            1.05 if is_cpu else targets["ensemble"],
-            config.members,
-        )
-    )
+    target = 1.05 if jax.default_backend() == "cpu" else targets["ensemble"]
+    ensemble = stepper(make(f"ensemble(point,num_members={config.members})", model), images)
+    title = f"{name}: ensemble of {config.members}, a member"
+    comparisons.append(Comparison(title, ensemble, plain, target, config.members))
     baselines = {plain: stepper(make("point", model), images)}
     return compare(baselines, comparisons, config.repeats, bar)
 
@@ -189,8 +186,8 @@ def prediction_rows(config: Config, name: str, model: Model, images, bar) -> lis
 
     plain = f"{name}: forward"
     drawn = whole_split(f"bayes_by_backprop(prior=gaussian,num_samples={config.draws})")
-    told = f"{name}: {config.draws} draws over {SPLITS[name]:,} images, a draw"
-    comparison = Comparison(told, drawn, plain, 1.1, config.draws)
+    title = f"{name}: {config.draws} draws over {SPLITS[name]:,} images, a draw"
+    comparison = Comparison(title, drawn, plain, 1.1, config.draws)
     return compare({plain: whole_split("point")}, [comparison], config.repeats, bar)
 
 
@@ -204,74 +201,59 @@ def convolution_rows(config: Config, images, bar) -> list[Row]:
     return compare({plain: baseline}, [Comparison(name, run, plain, None)], config.repeats, bar)
 
 
-def _target(target: float | None, met: bool | None) -> str:
-    if target is None:
-        return ""
-    return f"at most {target:g}" + ("" if met else " (missed)")
-
-
-def of_rows(rows: list[Row]) -> str:
-    """A Markdown table of all that was measured, and what falls short."""
-    lines = [
-        [r.name, r.against, f"{1e3 * r.seconds:.1f} ms", f"{r.ratio:.2f}", _target(r.target, r.met)]
-        for r in rows
-    ]
-    return markdown(["what", "against", "time", "ratio", "target"], lines)
+def of_rows(rows: list[dict], titles: tuple[str, ...] = TITLES) -> str:
+    """A Markdown table of rows of result.json; the times are those of the machine."""
+    lines = []
+    for row in rows:
+        missed = " (missed)" if row["met"] is False else ""
+        cells = {
+            "what": row["name"],
+            "against": row["against"],
+            "time": f"{1e3 * row['seconds']:.1f} ms",
+            "ratio": f"{row['ratio']:.2f}",
+            "target": "" if row["target"] is None else f"at most {row['target']:g}{missed}",
+        }
+        lines.append([cells[title] for title in titles])
+    return markdown(titles, lines)
 
 
 def of_speed(result: dict) -> str:
-    """The shorter table of a result.json: one line a comparison."""
-    lines = [
-        [
-            row["name"],
-            row["against"].split(": ")[-1],
-            f"{row['ratio']:.2f}",
-            _target(row["target"], row["met"]),
-        ]
-        for row in result["rows"]
-    ]
-    return markdown(["what", "against", "ratio", "target"], lines)
+    """The shorter table of a result.json, without the times."""
+    rows = [row | {"against": row["against"].split(": ")[-1]} for row in result["rows"]]
+    return of_rows(rows, tuple(title for title in TITLES if title != "time"))
 
 
 def main(config: Config) -> None:
-    """Measures and prints.
+    """Measures, prints and writes.
 
     Raises:
         UserError: a number is not above 0, or the devices cannot share a batch.
     """
-    for name in ("width", "units", "batch_size", "draws", "members", "repeats"):
+    for name in OPTIONS:
         if not getattr(config, name) > 0:
-            raise UserError(f"--{name} {getattr(config, name)}: give a number above 0")
+            raise UserError(name, "give a number above 0", value=getattr(config, name))
     check_batch_size(config.batch_size, data_mesh())
     pixels = jax.random.randint(jax.random.key(0), (config.batch_size, 32, 32, 3), 0, 256)
     photos = pixels.astype(jnp.uint8)
     digits = jax.random.uniform(jax.random.key(1), (config.batch_size, 784))
-    dense = {"local": 3.0, "shared": 5.0, "flipout": None, "ensemble": 0.5}
-    deep = {"local": None, "shared": 1.35, "flipout": 2.3, "ensemble": None}
     with tqdm(total=5 * (config.repeats + 1), desc="measuring", unit="round", disable=None) as bar:
-        rows = training_rows(config, "MLP", mlp(config.units), digits, dense, bar)
+        rows = training_rows(config, "MLP", mlp(config.units), digits, bar)
         rows += prediction_rows(config, "MLP", mlp(config.units), digits, bar)
-        rows += training_rows(config, "VGG16", vgg(config.width), photos, deep, bar)
+        rows += training_rows(config, "VGG16", vgg(config.width), photos, bar)
         rows += prediction_rows(config, "VGG16", vgg(config.width), photos, bar)
         rows += convolution_rows(config, photos, bar)
+    device = jax.devices()[0].device_kind
+    rows = [row._asdict() for row in rows]
     print(
-        f"{jax.devices()[0].device_kind}: MLP 784-{config.units}-{config.units}-10, VGG16 32x32 of "
-        f"width {config.width:g}, batches of {config.batch_size}\n\n{of_rows(rows)}\n"
+        f"{device}: MLP 784-{config.units}-{config.units}-10, VGG16 32x32 of width "
+        f"{config.width:g}, batches of {config.batch_size}\n\n{of_rows(rows)}\n"
     )
-    missed = [row.name for row in rows if row.met is False]
+    missed = [row["name"] for row in rows if row["met"] is False]
     print(f"Missed: {', '.join(missed)}" if missed else "All targets are met.")
     if config.out:
-        write_json(
-            config.out / "result.json",
-            {
-                "device": jax.devices()[0].device_kind,
-                "commit": commit(),
-                "versions": versions(),
-                "options": {"width": config.width, "units": config.units}
-                | {n: getattr(config, n) for n in ("batch_size", "draws", "members", "repeats")},
-                "rows": [row._asdict() for row in rows],
-            },
-        )
+        options = {name: getattr(config, name) for name in OPTIONS}
+        made = {"device": device, "commit": commit(), "versions": versions(), "options": options}
+        write_json(config.out / "result.json", made | {"rows": rows})
         print(f"Written to {config.out / 'result.json'}")
 
 

@@ -50,7 +50,8 @@ def _read(run: Path) -> dict[str, Any]:
     try:
         return json.loads((run / "result.json").read_text())
     except (OSError, ValueError) as error:
-        raise UserError(f"{run}: no finished run there (no readable result.json)") from error
+        problem = "no finished run there (no readable result.json)"
+        raise UserError(None, problem, value=run) from error
 
 
 def of_diagnoses(results: list[dict]) -> str:
@@ -73,7 +74,7 @@ def main(config: Config) -> None:
         UserError: a folder holds no finished run that has a table.
     """
     if not config.runs:
-        raise UserError("no runs given; name the folders, such as runs/digits")
+        raise UserError(None, "no runs given", "name the folders, such as runs/digits")
     results = {run: _read(run) for run in config.runs}
     diagnoses = [result for result in results.values() if "methods" in result]
     tables = [of_diagnoses(diagnoses)] if diagnoses else []
@@ -83,7 +84,7 @@ def main(config: Config) -> None:
         first = next(iter(result.get("rows", result.get("trials", ()))), {})
         of_run = next((table for key, table in TABLES.items() if key in first), None)
         if of_run is None:
-            raise UserError(f"{run}: no table for the result.json there")
+            raise UserError(None, "no table for the result.json there", value=run)
         tables.append(of_run(result))
     print("\n\n".join(tables))
 
