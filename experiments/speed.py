@@ -5,8 +5,7 @@
 Each estimator's training step against the plain one, S draws against S forward passes, M members
 against M runs, and XLA's convolution against patches on tiny maps (`models/convolution.py`). All of
 a group are run in turn, so that the ratios hold on a busy machine; each is the median over the
-rounds. On 2 CPU cores: about 6 minutes. `--out DIR` also writes result.json, with rows
-{name, ratio, target, met}.
+rounds. It takes about 6 minutes on 2 CPU cores. `--out DIR` also writes result.json.
 """
 
 import statistics

@@ -12,7 +12,7 @@ from research.data.predictions import PredictionsFile
 from research.models import chain
 from research.runtime.mesh import data_mesh
 from research.training.fit import Fitted
-from research.training.recipe import Given, build, parse
+from research.training.recipe import Context, build, parse
 
 CLASSES = ("a", "b", "c")
 
@@ -31,7 +31,7 @@ def _fitted(text):
     """A method without training; dropout gives it draws."""
     (recipe,) = parse(text)
     model = chain.as_model(chain.Chain((chain.Dropout(0.2), chain.Dense("predictions", 3))))
-    method = build(recipe, Given(model, optax.sgd(0.1), 0.1, 40, 4, 2))
+    method = build(recipe, Context(model, 40, 4, 2, optax.sgd(0.1), 0.1))
     state = method.init(jax.random.key(0), DATASET.train.images[:1])
     state = state._replace(params={"predictions": {"kernel": 3 * np.eye(3), "bias": np.zeros(3)}})
     return Fitted(recipe, method, state, 0, 0, 0, 0.0)
