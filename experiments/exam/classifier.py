@@ -1,7 +1,7 @@
 """The classifiers that `experiments.exam` examines: a head on a base of fixed random filters.
 
-On the features of the base the asker's head is trained: 256 units, dropout, a softmax. The
-diagnosis gets its `Evidence` and nothing else.
+On the features of the base a transfer head is trained: 256 units, dropout, a softmax. The diagnosis
+gets its `Evidence` and nothing else.
 """
 
 from dataclasses import replace
@@ -12,16 +12,17 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.special import log_softmax
 
-from experiments.exam.cases import RIGHT_FORM, Material
+from experiments.exam.cases import TRAINED_WITH, Case
+from research.data.batches import map_batches
 from research.diagnosis.evidence import Evidence, EvidenceSplit, NewImages
-from research.diagnosis.probe import Head, head_model, train_head
+from research.diagnosis.head import Examples, Head, head_model, train_head
 from research.models.preprocess import PREPROCESS
 
-ASK_BATCH = 400
+BATCH = 400
 
 
 @partial(jax.jit, static_argnums=1)
-def _base(images, form):
+def _filter(images, form):
     """Fixed random filters: [B, SIDE, SIDE, 3] uint8 -> [B, 512]."""
     x = PREPROCESS[form](images)
     for number, (inputs, outputs) in enumerate(((3, 16), (16, 32))):
@@ -37,61 +38,73 @@ def _base(images, form):
     return x.reshape(x.shape[0], -1)
 
 
-def _in_batches(images: np.ndarray, form: str) -> np.ndarray:
-    starts = range(0, len(images), ASK_BATCH)
-    filled = [np.resize(images[s : s + ASK_BATCH], (ASK_BATCH, *images.shape[1:])) for s in starts]
-    return np.concatenate([np.asarray(_base(each, form)) for each in filled])[: len(images)]
+class _Trained:
+    """A classifier trained on a case."""
+
+    def __init__(self, case: Case, seed: int):
+        """Trains the head on the scaled features of the base."""
+        self.case = case
+        features = {s: self._base(images, TRAINED_WITH) for s, images in case.images.items()}
+        self._mean = features["train"].mean(axis=0)
+        self._deviation = features["train"].std(axis=0) + 1e-3
+        head = self._train({split: self._scaled(x) for split, x in features.items()}, seed)
+        self.history = head.history
+        self._params = head.params[1] if case.keeps_last else head.params[0]
+
+    def _base(self, images: np.ndarray, form: str) -> np.ndarray:
+        return map_batches(lambda batch: _filter(batch, form), images, BATCH)
+
+    def _scaled(self, features: np.ndarray) -> np.ndarray:
+        return (features - self._mean) / self._deviation
+
+    def _train(self, features: dict[str, np.ndarray], seed: int) -> Head:
+        case, splits = self.case, ("train", *self.case.also_trained_on)
+        x = np.concatenate([features[split] for split in splits])
+        labels = np.concatenate([case.labels[split] for split in splits])
+        valid = Examples(features["valid"], case.labels["valid"])
+        return train_head(features, Examples(x, labels), valid, len(case.classes), seed, case.head)
+
+    def features(self, form: str, images: np.ndarray) -> np.ndarray:
+        """The head's inputs [N, 512] of images whose pixels are prepared by `form`."""
+        return self._scaled(self._base(images, form))
+
+    def log_probs(self, features: np.ndarray) -> np.ndarray:
+        """Predictions [N, K] float64 of features."""
+        model = head_model(self.case.head.hidden, self.case.head.dropout, len(self.case.classes))
+        logits = jax.jit(model.apply)(self._params, jnp.asarray(features, jnp.float32))
+        return self.case.change(log_softmax(np.asarray(logits, np.float64), axis=1))
+
+    def predict(self, form: str, images: np.ndarray) -> np.ndarray:
+        """Predictions [N, K] float64 of images."""
+        return self.log_probs(self.features(form, images))
 
 
-def _train(m: Material, features: dict[str, np.ndarray], seed: int) -> Head:
-    splits = ("train", *m.also_trained_on)
-    x = np.concatenate([features[split] for split in splits])
-    labels = np.concatenate([m.labels[split] for split in splits])
-    valid = features["valid"], m.labels["valid"]
-    k = len(m.classes)
-    return train_head(features, (x, labels), valid, k, seed, m.head, constant=m.constant_rate)
+def _evidence(trained: _Trained, seed: int, form: str) -> Evidence:
+    """The evidence where pixels are prepared by `form`."""
+    case, splits, new = trained.case, {}, None
+    for split, images in case.images.items():
+        x = trained.features(form, images)
+        splits[split] = EvidenceSplit(trained.log_probs(x), case.labels[split], x, images)
+    if case.new is not None:
+        x = trained.features(form, case.new)
+        new = NewImages(trained.log_probs(x), x, case.new, np.arange(len(x)).astype(str))
+    return Evidence(
+        classes=case.classes,
+        splits=splits,
+        history=trained.history,
+        predict=partial(trained.predict, form),
+        knows_training=case.knows_training,
+        seed=seed,
+        new=new,
+    )
 
 
-def examine(m: Material, seed: int) -> Evidence:
-    """Trains the head on a case and gives what the diagnosis may look at."""
-    features = {split: _in_batches(each, RIGHT_FORM) for split, each in m.images.items()}
-    mean, deviation = features["train"].mean(axis=0), features["train"].std(axis=0) + 1e-3
-
-    def scaled(x):
-        return (x - mean) / deviation
-
-    head = _train(m, {split: scaled(x) for split, x in features.items()}, seed)
-    params = head.params[1] if m.keeps_last else head.params[0]
-    answer = m.answer or (lambda log_probs: log_probs)
-
-    def predict_as(form, images):
-        return answer(_say(m, params, scaled(_in_batches(images, form))))
-
-    def prepared(form: str) -> Evidence:
-        splits = {}
-        for split, images in m.images.items():
-            x = scaled(_in_batches(images, form))
-            splits[split] = EvidenceSplit(answer(_say(m, params, x)), m.labels[split], x, images)
-        new = None
-        if m.new is not None:
-            x = scaled(_in_batches(m.new, form))
-            new = NewImages(answer(_say(m, params, x)), x, m.new, np.arange(len(x)).astype(str))
-        return Evidence(
-            classes=m.classes,
-            splits=splits,
-            history=head.history,
-            predict=partial(predict_as, form),
-            knows_training=m.knows_training,
-            seed=seed,
-            new=new,
-        )
-
-    others = {form: partial(predict_as, form) for form in PREPROCESS if form != m.form}
-    return replace(prepared(m.form), predict_as=others, with_preprocess=prepared)
-
-
-def _say(m: Material, params: dict, x: np.ndarray) -> np.ndarray:
-    """Log-probabilities [N, K], float64."""
-    model = head_model(m.head.hidden, m.head.dropout, len(m.classes))
-    logits = jax.jit(model.apply)(params, jnp.asarray(x, jnp.float32))
-    return log_softmax(np.asarray(logits, np.float64), axis=1)
+def train(case: Case, seed: int) -> Evidence:
+    """Trains the head on a case and gives the evidence for its diagnosis."""
+    trained = _Trained(case, seed)
+    others = {name: partial(trained.predict, name) for name in PREPROCESS if name != case.form}
+    return replace(
+        _evidence(trained, seed, case.form),
+        predict_as=others,
+        with_preprocess=partial(_evidence, trained, seed),
+    )

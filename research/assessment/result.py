@@ -12,6 +12,7 @@ from research.metrics.evaluate import evaluate, nll_change
 from research.metrics.reliability import confidence_histogram, reliability_curve
 from research.metrics.scores import scores
 from research.models.classifier import Classifier
+from research.runtime.errors import flags
 
 MOST_MISTAKES = 12
 NEW = "new"  # the split of images that nobody has labelled
@@ -132,12 +133,12 @@ def describe_diagnosis(
             "cause": cause.cause,
             "title": cause.title,
             "state": verdict.state,
-            "text": verdict.text,
+            "text": flags(verdict.text),
             "measure": verdict.measure,
             "number": verdict.number._asdict(),
             "test": verdict.test,
             "effect": effect and {"nll": effect.nll._asdict(), "ece": effect.ece},
-            "advice": verdict.advice,
+            "advice": flags(verdict.advice),
             "suspects": [suspect(*place) for place in verdict.suspects],
             "heat": None if verdict.heat is None else verdict.heat.tolist(),
         }
@@ -166,7 +167,7 @@ def describe_model(classifier: Classifier, training: dict | None) -> dict:
         "source": origin.source,
         "imported": classifier.trainable == "none",
         "parameters": origin.parameters,
-        "preprocess": {"name": classifier.preprocess, "reason": origin.preprocess_reason},
+        "preprocess": {"name": classifier.preprocess, "reason": flags(origin.preprocess_reason)},
         "parity": origin.parity,
         "saturated_output": origin.saturated_output,
         "training": training,

@@ -1,18 +1,18 @@
-"""What a loss curve says: rough, still falling, or flat.
+"""The shape of a loss curve: rough, still falling, or flat.
 
-The curve is the mean training loss of every epoch. How far training has come is told by the sum of
-the learning rates so far, because a rate that is lowered to 0 flattens every curve.
+The curve is the mean training loss of every epoch. How far training has come is measured by the sum
+of the learning rates so far, because a rate that is lowered to 0 flattens every curve.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
-ROUGH = 1.0  # climbs, times the whole range of the curve
-NOISE = 0.01  # climbs an epoch, times the level of the curve, that minibatches make by themselves
-JUMP = 2.0  # the first epoch's loss, times that of naming all classes evenly
-FALLING = 0.13  # the last quarter's fall over the first's
-SMOOTH = 3  # epochs, of which the mean is taken before a fall is read off
+ROUGH = 1.0  # the sum of all rises, over the whole range of the curve
+NOISE = 0.01  # the mean rise per epoch, over the mean loss, that minibatches cause by themselves
+JUMP = 2.0  # the first epoch's loss, over that of giving every class the same probability
+FALLING = 0.13  # the fall in the last quarter, over that in the first
+SMOOTH = 3  # epochs in the moving average from which falls are read
 
 
 class Curve(NamedTuple):
@@ -25,12 +25,12 @@ class Curve(NamedTuple):
 
 
 def has_jumped(curve: Curve, classes: int) -> bool:
-    """Whether the first steps threw it far off, or it went away: no noise does that."""
+    """Whether the first steps led far off, or the loss diverged: no noise does that."""
     return not curve.is_finite or bool(curve.start > JUMP * np.log(classes))
 
 
 def is_too_fast(curve: Curve, classes: int) -> bool:
-    """Whether the steps were too long: it jumped, or went up and down."""
+    """Whether the steps were too long: the loss jumped, or went up and down."""
     return has_jumped(curve, classes) or curve.climbs > ROUGH
 
 
@@ -48,8 +48,8 @@ def read_curve(history: tuple[dict, ...]) -> Curve | None:
         return Curve(np.inf, float(loss[0]), 0.0, False)
     rates = np.array([row.get("learning_rate", 1.0) or 0.0 for row in rows], np.float64)
     way = np.cumsum(rates if rates.sum() > 0 else np.ones(len(rows)))
-    middle = np.pad(loss, SMOOTH // 2, mode="edge")
-    smooth = np.convolve(middle, np.full(SMOOTH, 1 / SMOOTH), mode="valid")
+    padded = np.pad(loss, SMOOTH // 2, mode="edge")
+    smooth = np.convolve(padded, np.full(SMOOTH, 1 / SMOOTH), mode="valid")
     begin, end = (smooth[np.searchsorted(way, share * way[-1])] for share in (0.25, 0.75))
     rises = np.maximum(np.diff(loss), 0)
     is_noise = rises.mean() <= NOISE * np.abs(loss).mean()

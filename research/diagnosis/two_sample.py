@@ -1,58 +1,82 @@
-"""Are two samples of the same kind? A classifier two-sample test (Lopez-Paz & Oquab 2017).
+"""Whether two samples have the same distribution: a classifier two-sample test.
 
-A logistic regression, cross-validated, tells the one from the other. Where it can, its AUROC is
-above one half.
+A logistic regression is cross-validated to tell one sample from the other (Lopez-Paz & Oquab 2017).
+Where it can, its AUROC is above one half.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 
+from research.metrics import format
 from research.metrics.detection import auroc
 from research.metrics.intervals import Estimate, bootstrap
 
 FOLDS, REPLICATES = 5, 200
+COMPONENTS = 32  # the first features of each example, which are principal components
+LEAST_IMAGES = 20
+MOST_IMAGES = 1_000  # of a split
+TEST = "classifier two-sample test"
+
+
+class Comparison(NamedTuple):
+    """How well two samples are told apart."""
+
+    auroc: Estimate  # with its bootstrap interval
+    first: np.ndarray  # [N] log-odds that an example is of the second sample, from held-out folds
+    second: np.ndarray  # [M]; NaN in both for classes that one of the samples lacks
+
+    def sentence(self, samples: str) -> str:
+        """The AUROC in a sentence, of samples named as in "A from B"."""
+        return (
+            f"A simple classifier tells {samples} with AUROC {format.number(self.auroc.value)} "
+            "(0.5: not at all)."
+        )
 
 
 def two_sample_test(
-    x: np.ndarray, is_second: np.ndarray, labels: np.ndarray, *, seed: int
-) -> tuple[Estimate, np.ndarray]:
-    """How well the samples are told apart, class by class.
+    first: np.ndarray,
+    second: np.ndarray,
+    labels: tuple[np.ndarray, np.ndarray] | None = None,
+    *,
+    seed: int,
+) -> Comparison:
+    """How well two samples are told apart, class by class.
 
     Args:
-        x: features [N, D] of both samples.
-        is_second: [N] bool; five of each sample at least.
-        labels: [N] int; every class weighs the same in both samples, and one that is missing from
-            either is left out.
+        first: features [N, D], of five examples at least.
+        second: features [M, D], likewise.
+        labels: ([N], [M]) int; every class has the same weight in both samples, and a class that is
+            missing from either is left out. None: there are no classes.
         seed: of the folds and the resamples.
-
-    Returns:
-        The AUROC with its bootstrap interval, and the score of each example [N], held out: the
-        higher, the more it looks like the second sample (nan where it was left out).
     """
+    x = np.concatenate([first[:, :COMPONENTS], second[:, :COMPONENTS]])
+    is_second = np.repeat([False, True], [len(first), len(second)])
+    classes = np.zeros(len(x), int) if labels is None else np.concatenate(labels)
     weights = np.zeros(len(x))
-    for label in np.unique(labels):
-        of_class = [(labels == label) & (is_second == side) for side in (False, True)]
+    for label in np.unique(classes):
+        of_class = [(classes == label) & (is_second == side) for side in (False, True)]
         for members, others in (of_class, of_class[::-1]):
             if members.any() and others.any():
                 weights[members] = 1 / members.sum()
     kept = weights > 0
-    x, is_second, weights = x[kept], is_second[kept], weights[kept]
+    x, side, weights = x[kept], is_second[kept], weights[kept]
     score = np.zeros(len(x))
-    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
-    for fit, held in folds.split(x, is_second):
+    for fit, held in StratifiedKFold(FOLDS, shuffle=True, random_state=seed).split(x, side):
         model = LogisticRegression(C=0.1, max_iter=200)
-        told = weights[fit] * len(fit) / weights[fit].sum()
-        model.fit(x[fit], is_second[fit], sample_weight=told)
+        model.fit(x[fit], side[fit], sample_weight=weights[fit] * len(fit) / weights[fit].sum())
         score[held] = model.decision_function(x[held])
     weighted = weights / weights.mean()
 
     def area(counts):
-        return auroc(score, is_second, weights=weighted * (1 if counts is None else counts))
+        return auroc(score, side, weights=weighted * (1 if counts is None else counts))
 
     def one(counts):
         return float(area(np.ones((1, len(x))))[0]) if counts is None else area(counts)
 
     scores = np.full(len(kept), np.nan)
     scores[kept] = score
-    return bootstrap({"auroc": one}, (len(x),), seed=seed, replicates=REPLICATES)["auroc"], scores
+    estimate = bootstrap({"auroc": one}, (len(x),), seed=seed, replicates=REPLICATES)["auroc"]
+    return Comparison(estimate, scores[~is_second], scores[is_second])

@@ -1,4 +1,4 @@
-"""What a cause comes back with: there, not there, or not to be told; and what it costs."""
+"""The verdict on a cause: present, absent, or impossible to tell; and what the cause costs."""
 
 from typing import Any, NamedTuple
 
@@ -10,18 +10,24 @@ from research.metrics.scores import scores
 
 PRESENT, ABSENT, UNKNOWN = "present", "absent", "cannot tell"
 LEAST_EFFECT = 0.01  # nats: below this nobody need act
+MOST_SUSPECTS = 12  # images to inspect
+MOST_OFTEN = 20  # times an image of the rarest kind is learnt
+NEEDS_TRAINING = "Needs the training images beside the test images."
 REPLICATES = 1000
 
 
 class Effect(NamedTuple):
-    """What the cause adds to the errors of the test split, or hides of them."""
+    """What the cause adds to the errors on the test split, or hides of them."""
 
     nll: Estimate  # nats
     ece: float | None
 
 
 class Verdict(NamedTuple):
-    """The finding about one cause."""
+    """The finding about one cause.
+
+    Texts name options in backquotes; what prints them turns those into flags (`errors.flags`).
+    """
 
     state: str  # PRESENT, ABSENT or UNKNOWN
     text: str  # the evidence, or what would be needed to tell
@@ -30,10 +36,36 @@ class Verdict(NamedTuple):
     test: str = ""  # how it was decided
     effect: Effect | None = None  # of a cause that is present
     advice: str = ""
-    suspects: tuple[tuple[str, int], ...] = ()  # (split, index) of images worth a look
-    heat: np.ndarray | None = None  # [rows, columns], what each region of the images matters
-    counts: np.ndarray | None = None  # [N] of the training images: how often each should be learnt
-    corrected: Any = None  # Evidence without this cause, for the causes that are asked after it
+    suspects: tuple[tuple[str, int], ...] = ()  # (split, index) of images to inspect
+    heat: np.ndarray | None = None  # [rows, columns]: the importance of each region of the images
+    counts: np.ndarray | None = None  # [N] training images: how often each should be learnt
+    corrected: Any = None  # Evidence without this cause, for the causes that are examined after it
+
+
+class Verdicts(NamedTuple):
+    """Gives the verdicts of one cause, which share a measure and a test."""
+
+    measure: str
+    test: str
+
+    def absent(self, text: str, number: Estimate = UNDEFINED, **fields) -> Verdict:
+        """The cause is not there; `fields` are those of `Verdict`."""
+        return Verdict(ABSENT, text, self.measure, number, self.test, **fields)
+
+    def unknown(self, text: str, number: Estimate = UNDEFINED) -> Verdict:
+        """There is a number, but it does not tell whether the cause is there."""
+        return Verdict(UNKNOWN, text, self.measure, number, self.test)
+
+    def present(
+        self, text: str, number: Estimate, effect: Effect | None, advice: str, **fields
+    ) -> Verdict:
+        """The cause is there; `fields` are those of `Verdict`."""
+        return Verdict(PRESENT, text, self.measure, number, self.test, effect, advice, **fields)
+
+
+def unknown(text: str) -> Verdict:
+    """Nothing can be told; the text says what would be needed."""
+    return Verdict(UNKNOWN, text)
 
 
 def mean_of(values: np.ndarray, seed: int) -> Estimate:
@@ -69,7 +101,7 @@ def scaled(estimate: Estimate, factor: float) -> Estimate:
 
 
 def effect_between(worse: np.ndarray, better: np.ndarray, labels: np.ndarray, seed: int) -> Effect:
-    """How much NLL and ECE fall from one set of answers to another, on the same examples.
+    """How much NLL and ECE fall from one set of predictions to another, on the same examples.
 
     Args:
         worse: log_probs [N, K] with the cause.
@@ -85,8 +117,3 @@ def effect_between(worse: np.ndarray, better: np.ndarray, labels: np.ndarray, se
 def is_above(estimate: Estimate, limit: float) -> bool:
     """Whether the whole interval lies above a limit."""
     return estimate.low is not None and estimate.low > limit
-
-
-def unknown(text: str) -> Verdict:
-    """What cannot be told, and what would be needed."""
-    return Verdict(UNKNOWN, text)

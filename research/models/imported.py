@@ -113,7 +113,7 @@ def from_keras(
 def _preprocess(dataset: Dataset, imported: Imported, chosen: str | None) -> tuple[str, str]:
     """The name of the preprocessing and why it was taken."""
     if chosen is not None:
-        return chosen, "given with --preprocess"
+        return chosen, "given with `preprocess`"
     if imported.preprocess is not None:
         return imported.preprocess, "the model file does it by itself"
     valid = dataset.valid
@@ -124,5 +124,5 @@ def _preprocess(dataset: Dataset, imported: Imported, chosen: str | None) -> tup
     shares = ", ".join(f"{form} {accuracy:.0%} right" for form, (accuracy, _) in tried.items())
     return name, (
         f"the model file does not say; on {len(index)} validation images: {shares}; "
-        "the lowest negative log-likelihood was taken; --preprocess overrides it"
+        "the lowest negative log-likelihood was taken; `preprocess` overrides it"
     )

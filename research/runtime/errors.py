@@ -3,6 +3,11 @@
 import re
 
 
+def flags(text: str) -> str:
+    """A text that names options in backquotes, as a command line says it: options as --flags."""
+    return re.sub(r"`(\w+)`", r"--\1", text)
+
+
 class UserError(Exception):
     """Bad input.
 
@@ -36,7 +41,7 @@ class UserError(Exception):
 
     def as_flags(self) -> str:
         """The line as a command line says it: options as --flags."""
-        return self.text(self.option and f"--{self.option}", r"--\1")
+        return flags(self.text(self.option and f"`{self.option}`", r"`\1`"))
 
     def within(self, part: str) -> "UserError":
         """The same error, said of one part of the work, such as one of several methods."""

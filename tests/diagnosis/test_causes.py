@@ -427,4 +427,4 @@ def test_new_images_of_another_kind(data):
     assert found.state == PRESENT
     assert found.number.low > 0.6
     assert all(split == "new" and index < 75 for split, index in found.suspects)
-    assert "--compare" in examine("deployment_shift", evidence_of(data)).text
+    assert "`compare`" in examine("deployment_shift", evidence_of(data)).text

@@ -8,7 +8,9 @@ import pytest
 from experiments.exam import __main__ as exam
 from experiments.exam import cases as exam_cases
 from experiments.exam import classifier as exam_classifier
-from experiments.exam import surfaces as inspection
+from experiments.exam import surfaces
+from experiments.exam.faults import FAULTS
+from experiments.exam.scores import confusion, score
 from research.diagnosis.diagnose import cause_names
 from research.runtime.errors import UserError
 
@@ -18,7 +20,7 @@ def row(fault, named, seed=0, strength="middle"):
 
 
 def test_every_fault_that_is_planted_is_a_cause_and_the_other_way_round():
-    assert set(exam_cases.FAULTS) - {"healthy"} == set(cause_names()) - set(exam.NO_FAULT)
+    assert set(FAULTS) - {"healthy"} == set(cause_names()) - set(exam.NOT_FAULTS)
 
 
 def test_seeds():
@@ -38,28 +40,28 @@ def test_scores_count_what_they_say():
         row("healthy", []),
         row("healthy", ["leakage"], 1),
     ]
-    scores = exam.score(rows)
+    scores = score(rows)
     assert scores["named_first"]["value"] == pytest.approx(1 / 3)
     assert scores["named"]["value"] == pytest.approx(2 / 3)
     assert scores["false_alarm"]["value"] == pytest.approx(1 / 2)
     assert all(each["low"] < each["value"] < each["high"] for each in scores.values())
-    planted, named, counts = exam.confusion(rows)
+    planted, named, counts = confusion(rows)
     assert counts.sum() == len(rows)
     assert counts[planted.index("leakage"), named.index("overfitting")] == 1
 
 
-@pytest.mark.parametrize("fault", sorted(exam_cases.FAULTS))
+@pytest.mark.parametrize("fault", sorted(FAULTS))
 def test_a_fault_changes_only_what_it_should(fault):
     """Planted twice from the same seed it is the same; shapes stay in step with labels."""
-    images, labels = inspection.generate(60, seed=0)
+    images, labels = surfaces.generate(60, seed=0)
     third = np.array_split(np.arange(60), 3)
     splits = dict(zip(("train", "valid", "test"), third, strict=True))
-    healthy = exam_cases.Material(
-        inspection.CLASSES,
+    healthy = exam_cases.Case(
+        surfaces.CLASSES,
         {name: images[index] for name, index in splits.items()},
         {name: labels[index] for name, index in splits.items()},
     )
-    plant = exam_cases.FAULTS[fault]
+    plant = FAULTS[fault]
     one, two = (plant(healthy, 1, np.random.default_rng(3)) for _ in range(2))
     for split in splits:
         assert len(one.images[split]) == len(one.labels[split])
@@ -82,7 +84,7 @@ def test_the_command_scores_draws_and_goes_on(tmp_path, monkeypatch, capsys):
         named = [] if fault == "healthy" else [fault]
         return row(fault, named, seed, strength) | {"data": data, "seconds": 1.0}
 
-    monkeypatch.setattr(exam, "examine_one", examined)
+    monkeypatch.setattr(exam, "examine", examined)
     config = exam.Config(seeds="3:4", causes="healthy,double_softmax", out=tmp_path / "exam")
     exam.main(config)
     result = json.loads((tmp_path / "exam" / "result.json").read_text())
@@ -90,22 +92,22 @@ def test_the_command_scores_draws_and_goes_on(tmp_path, monkeypatch, capsys):
     assert (result["false_alarm"]["value"], result["false_alarm"]["n"]) == (0, 2)
     assert (tmp_path / "exam" / "confusion.png").exists()
     assert "double softmax" in capsys.readouterr().out
-    monkeypatch.setattr(exam, "examine_one", None)  # what is there is not examined again
+    monkeypatch.setattr(exam, "examine", None)  # what is there is not examined again
     exam.main(config)
 
 
-def test_a_case_is_what_the_diagnosis_may_look_at(monkeypatch):
-    """A trained head's answers: those of `ask`, and right far more often than by chance."""
+def test_a_case_gives_the_evidence_for_a_diagnosis(monkeypatch):
+    """A trained head's predictions: those of `predict`, and right far more often than by chance."""
     monkeypatch.setattr(exam_cases, "SIZES", {"train": 200, "valid": 60, "test": 60})
-    material = exam_cases.draw("inspection", np.random.default_rng(0), None)
-    quick = material._replace(head=material.head._replace(epochs=5, hidden=16))
-    evidence = exam_classifier.examine(quick, 0)
+    case = exam_cases.draw("inspection", np.random.default_rng(0), None)
+    quick = case._replace(head=case.head._replace(epochs=5, hidden=16))
+    evidence = exam_classifier.train(quick, 0)
     part = evidence.splits["test"]
     assert len(evidence.history) == 5
     assert np.mean(part.log_probs.argmax(axis=1) == part.labels) > 0.65
     np.testing.assert_allclose(evidence.predict(part.images), part.log_probs, atol=1e-4)
 
 
-def test_unknown_faults_are_refused():
+def test_unknown_faults_are_an_error():
     with pytest.raises(UserError, match="choose from"):
         exam.main(exam.Config(causes="gremlins"))

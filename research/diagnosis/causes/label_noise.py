@@ -1,13 +1,13 @@
-"""Wrong labels: nobody can be right about those, and whoever learns them is wrong with zeal.
+"""Wrong labels: nobody can be right about those, and a network that learns them is over-confident.
 
-Heads that have not seen an image say what it is (confident learning; Northcutt, Jiang & Chuang
-2021). Where images are merely hard, a temperature makes those answers fit the labels. Where some
-labels are drawn at random it cannot: sure and unsure answers are contradicted alike. So the share
-of random labels is a parameter beside the temperature (the symmetric noise of Mnih & Hinton 2012),
-and its likelihood says how many they are, or that nobody can tell. Mistakes that follow a rule,
-one class for another, heads learn as well; heads that were fed no suspect label do not. A label is
-suspect where the head gives another class at least the probability that it gives that class on
-average where it is the label.
+Heads that were not trained on an image predict its class (confident learning; Northcutt, Jiang &
+Chuang 2021). Where images are merely hard, a temperature makes those predictions fit the labels.
+Where some labels are drawn at random it cannot: confident and unconfident predictions are
+contradicted alike. So the share of random labels is a parameter beside the temperature (the
+symmetric noise of Mnih & Hinton 2012), and its likelihood tells how many they are, or that nobody
+can tell. Mistakes that follow a rule, one class for another, are learnt by the heads too, but not
+by heads that are trained without the suspect labels. A label is suspect where the head gives
+another class at least the probability that it gives that class on average where it is the label.
 """
 
 import numpy as np
@@ -16,7 +16,15 @@ from scipy.stats import chi2
 
 from research.calibrators.temperature import fit_temperature
 from research.diagnosis.evidence import Evidence
-from research.diagnosis.verdict import ABSENT, PRESENT, Effect, Verdict, mean_of, unknown
+from research.diagnosis.verdict import (
+    MOST_SUSPECTS,
+    NEEDS_TRAINING,
+    Effect,
+    Verdict,
+    Verdicts,
+    mean_of,
+    unknown,
+)
 from research.metrics import format
 from research.metrics.intervals import Estimate
 
@@ -24,11 +32,14 @@ TITLE = "Some labels are wrong"
 REMEDIES = ("point(weight_decay=0.1)", "point(label_smoothing=0.1)")
 LEAST_SHARE = 0.03  # of wrong labels: the interval lies above it
 LEAST_RULED_SHARE = 0.1  # likewise, of mistakes that follow a rule
-OPEN_SHARE = 0.2  # an interval from less than that to more than this tells nothing
+OPEN_SHARE = 0.2  # an interval that reaches from below `LEAST_SHARE` to above this tells nothing
 LEAST_IMAGES = 300
-MOST_SUSPECTS = 12
 RANDOM_SHARES = np.linspace(0.0, 0.98, 99)
 LOG_TEMPERATURES = np.linspace(-3.0, 3.0, 61)
+FINDING = Verdicts(
+    "share of labels that are wrong at random",
+    "likelihood of what heads say that have not seen the image",
+)
 
 
 def wrong_share(log_probs: np.ndarray, labels: np.ndarray) -> Estimate:
@@ -37,12 +48,12 @@ def wrong_share(log_probs: np.ndarray, labels: np.ndarray) -> Estimate:
     p(label) = (1 - e) softmax(log_probs / T)[label] + e / K, and e (K - 1) / K of them are wrong.
 
     Args:
-        log_probs: [N, K] of heads that have not seen the examples.
+        log_probs: predictions [N, K] of heads that were not trained on the examples.
         labels: [N].
     """
     n, k = log_probs.shape
-    cooled = (log_softmax(log_probs / np.exp(u), axis=1) for u in LOG_TEMPERATURES)
-    right = np.exp(np.stack([each[np.arange(n), labels] for each in cooled]))  # [temperatures, N]
+    tempered = (log_softmax(log_probs / np.exp(u), axis=1) for u in LOG_TEMPERATURES)
+    right = np.exp(np.stack([x[np.arange(n), labels] for x in tempered]))  # [temperatures, N]
     right = np.maximum(right, np.finfo(float).tiny)
     best = [np.log((1 - e) * right + e / k).sum(axis=1).max() for e in RANDOM_SHARES]
     wrong = RANDOM_SHARES * (k - 1) / k
@@ -52,10 +63,10 @@ def wrong_share(log_probs: np.ndarray, labels: np.ndarray) -> Estimate:
 
 
 def suspects(log_probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Whether a label is contradicted with the certainty usual for the other class: [N] bool.
+    """Whether another class is as probable as it usually is where it is the label: [N] bool.
 
     Args:
-        log_probs: [N, K] of heads that have not seen the examples.
+        log_probs: predictions [N, K] of heads that were not trained on the examples.
         labels: [N].
     """
     probs, k = np.exp(log_probs), log_probs.shape[1]
@@ -67,7 +78,8 @@ def suspects(log_probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return others.max(axis=1) > probs[np.arange(len(labels)), labels]
 
 
-def _told(share: Estimate) -> str:
+def _range(share: Estimate) -> str:
+    """The share as a range, in words."""
     if not share.high:
         return "hardly any"
     high = format.percent(share.high)
@@ -75,23 +87,22 @@ def _told(share: Estimate) -> str:
 
 
 def examine(evidence: Evidence) -> Verdict:
-    """Whether labels contradict heads that have not seen the image, however sure those are."""
+    """Whether labels contradict heads that were not trained on the image, however confident."""
     if (probe := evidence.probe) is None:
-        return unknown("Needs the training images beside the test images.")
-    labels, said = probe.train_labels, probe.out_of_fold
+        return unknown(NEEDS_TRAINING)
+    labels, log_probs = probe.train_labels, probe.out_of_fold
     if len(labels) < LEAST_IMAGES:
         return unknown(f"Needs {LEAST_IMAGES} training images at least.")
-    share, least = wrong_share(said, labels), LEAST_SHARE
-    said = log_softmax(said / fit_temperature(said[None], labels).temperature, axis=1)
-    is_suspect = suspects(said, labels)
+    share, least = wrong_share(log_probs, labels), LEAST_SHARE
+    temperature = fit_temperature(log_probs[None], labels).temperature
+    log_probs = log_softmax(log_probs / temperature, axis=1)
+    is_suspect = suspects(log_probs, labels)
     if share.high < LEAST_SHARE and np.mean(is_suspect) > LEAST_RULED_SHARE:
-        share, least = wrong_share(probe.say_out_of_fold(is_suspect), labels), LEAST_RULED_SHARE
-    contradicted = format.percent(float(np.mean(said.argmax(axis=1) != labels)))
-    measure = "share of labels that are wrong at random"
-    test = "likelihood of what heads say that have not seen the image"
+        share, least = wrong_share(probe.fit_out_of_fold(is_suspect), labels), LEAST_RULED_SHARE
+    contradicted = format.percent(float(np.mean(log_probs.argmax(axis=1) != labels)))
     text = (
         f"Heads that have not seen an image contradict {contradicted} of the labels. Going by how "
-        f"sure they are of it, {_told(share)} of the labels are wrong."
+        f"sure they are of it, {_range(share)} of the labels are wrong."
     )
     if share.low < least and share.high > OPEN_SHARE:
         return unknown(
@@ -99,25 +110,22 @@ def examine(evidence: Evidence) -> Verdict:
             "some by eye."
         )
     if share.low < least:
-        return Verdict(ABSENT, text, measure, share, test)
+        return FINDING.absent(text, share)
     cleaned = probe.fit(weights=(~is_suspect).astype(float))
     test_labels = evidence.splits["test"].labels
     is_wrong = suspects(cleaned.log_probs["test"], test_labels)
-    as_it_is, healthy = evidence.scores["test"].nll, probe.reference.nll("test", test_labels)
-    cost = np.where(is_wrong, as_it_is, healthy - cleaned.nll("test", test_labels))
+    gain = probe.reference.nll("test", test_labels) - cleaned.nll("test", test_labels)
+    cost = np.where(is_wrong, evidence.scores["test"].nll, gain)
     counts = np.ones(len(evidence.splits["train"].labels), int)
     counts[probe.kept[is_suspect]] = 0
-    order = np.argsort(said[np.arange(len(labels)), labels], kind="stable")
+    order = np.argsort(log_probs[np.arange(len(labels)), labels], kind="stable")
     shown = [("train", int(probe.kept[i])) for i in order if is_suspect[i]][:MOST_SUSPECTS]
-    return Verdict(
-        PRESENT,
+    return FINDING.present(
         text,
-        measure,
         share,
-        test,
         Effect(mean_of(cost, evidence.seed), None),
         f"Look at the {format.count(int(is_suspect.sum()))} suspect labels, correct them, and "
         "train again; label smoothing or early stopping makes the others do less harm.",
-        tuple(shown),
+        suspects=tuple(shown),
         counts=counts,
     )

@@ -1,10 +1,10 @@
 """The same images, or all but the same, are in training and in the test split.
 
-The distance in feature space of every test image to its nearest training image, against how far
-training images of that neighbourhood usually lie apart. Where features have few dimensions some lie
-that near by chance; how many follows from the dimension, which the ratio of the distances to the
-second and the first neighbour tells (Facco, d'Errico, Rodriguez & Laio 2017). Near-duplicates make
-the test look easier than the world is.
+The distance in feature space of every test image to its nearest training image is compared with
+how far training images usually lie from their nearest neighbour. Where features have few dimensions
+some lie that near by chance; how many follows from the dimension, which is estimated from the ratio
+of the distances to the second and the first neighbour (Facco, d'Errico, Rodriguez & Laio 2017).
+Near-duplicates make the test easier than new images are.
 """
 
 import numpy as np
@@ -12,10 +12,11 @@ from sklearn.neighbors import NearestNeighbors
 
 from research.diagnosis.evidence import Evidence
 from research.diagnosis.verdict import (
-    ABSENT,
-    PRESENT,
+    MOST_SUSPECTS,
+    NEEDS_TRAINING,
     Effect,
     Verdict,
+    Verdicts,
     difference_of,
     scaled,
     unknown,
@@ -26,7 +27,10 @@ from research.metrics.intervals import proportion
 TITLE = "Test images have near-duplicates in training"
 NEAR = 0.2  # times the usual distance between neighbours
 LEAST_SHARE = 0.02
-MOST_SUSPECTS = 12
+FINDING = Verdicts(
+    "share of test images with a near-duplicate in training",
+    f"distance below {NEAR:g} of the usual distance between neighbours",
+)
 
 
 def _share_by_chance(first: np.ndarray, second: np.ndarray) -> float:
@@ -37,7 +41,7 @@ def _share_by_chance(first: np.ndarray, second: np.ndarray) -> float:
 
     Args:
         first: distances to the nearest neighbour [N].
-        second: to the next [N].
+        second: distances to the next [N].
     """
     is_apart = first > 0
     if not is_apart.any():
@@ -50,7 +54,7 @@ def _share_by_chance(first: np.ndarray, second: np.ndarray) -> float:
 def examine(evidence: Evidence) -> Verdict:
     """Whether test images lie next to training images."""
     if (probe := evidence.probe) is None:
-        return unknown("Needs the training images beside the test images.")
+        return unknown(NEEDS_TRAINING)
     train, test = probe.inputs["train"], probe.inputs["test"]
     if len(train) < 3:
         return unknown("Needs three training images at least.")
@@ -60,25 +64,20 @@ def examine(evidence: Evidence) -> Verdict:
     distance = near.kneighbors(test, n_neighbors=1)[0][:, 0]
     is_near = distance <= NEAR * usual
     share = proportion(float(is_near.mean()), len(is_near))
-    measure = "share of test images with a near-duplicate in training"
-    name = f"distance below {NEAR:g} of the usual distance between neighbours"
     text = (
         f"{format.plural(int(is_near.sum()), 'test image')} of {format.count(len(test))} "
         f"({format.percent(share.value)}) have a near-duplicate among the training images."
     )
     if share.low < LEAST_SHARE + by_chance:
-        return Verdict(ABSENT, text, measure, share, name)
+        return FINDING.absent(text, share)
     nll = evidence.scores["test"].nll
     hidden = difference_of(nll[~is_near], nll[is_near], evidence.seed)
     cost = scaled(hidden, share.value)  # what the whole split would cost more without them
     suspects = np.argsort(distance, kind="stable")[:MOST_SUSPECTS]
-    return Verdict(
-        PRESENT,
+    return FINDING.present(
         text,
-        measure,
         share,
-        name,
         Effect(cost, None),
         "Split by what was photographed (object, session, video), not by image, and judge again.",
-        tuple(("test", int(i)) for i in suspects if is_near[i]),
+        suspects=tuple(("test", int(i)) for i in suspects if is_near[i]),
     )

@@ -1,18 +1,17 @@
 """The pixels reach the network in another form than in its training.
 
-BGR for RGB, 0..1 for 0..255, other means: a network still answers, and with certainty. The other
-forms are tried; one that is right far more often is the one that it was trained with. They are
-tried on validation images where there are any: test images may be of another kind.
+BGR for RGB, 0..1 for 0..255, other means: a network still answers, and confidently. The other
+preprocessings are tried; one that is right far more often is the one that it was trained with. They
+are tried on validation images where there are any, as test images may be of another kind.
 """
 
 import numpy as np
 
-from research.diagnosis.causes.permuted_classes import best_order
+from research.diagnosis.class_order import best_order
 from research.diagnosis.evidence import Evidence
 from research.diagnosis.verdict import (
-    ABSENT,
-    PRESENT,
     Verdict,
+    Verdicts,
     effect_between,
     is_above,
     mean_of,
@@ -28,35 +27,33 @@ MOST_IMAGES = 200
 
 def examine(evidence: Evidence) -> Verdict:
     """Whether another preprocessing is right more often."""
-    part = evidence.splits.get("valid", evidence.splits["test"])
-    if not evidence.predict_as or part.images is None:
+    split = evidence.splits.get("valid", evidence.splits["test"])
+    if not evidence.predict_as or split.images is None:
         return unknown(
-            "Needs the images and a model from elsewhere (--model) whose file does not say itself "
+            "Needs the images and a model from elsewhere (`model`) whose file does not say itself "
             "how pixels are prepared."
         )
-    chosen = np.random.default_rng(evidence.seed).permutation(len(part.labels))[:MOST_IMAGES]
-    images, labels = np.asarray(part.images[np.sort(chosen)]), part.labels[np.sort(chosen)]
-    as_it_is = part.log_probs[np.sort(chosen)]
-    right = as_it_is.argmax(axis=1) == labels
-    tried = {name: ask(images) for name, ask in evidence.predict_as.items()}
+    order = np.random.default_rng(evidence.seed).permutation(len(split.labels))
+    chosen = np.sort(order[:MOST_IMAGES])
+    images, labels = np.asarray(split.images[chosen]), split.labels[chosen]
+    log_probs = split.log_probs[chosen]
+    predicted = log_probs.argmax(axis=1)
+    tried = {name: predict(images) for name, predict in evidence.predict_as.items()}
     accuracy = {name: float(np.mean(x.argmax(axis=1) == labels)) for name, x in tried.items()}
     best = max(accuracy, key=accuracy.get)
     # Classes that have changed places are right so seldom that any other form seems better.
-    predicted = as_it_is.argmax(axis=1)
-    renamed = best_order(predicted, labels, as_it_is.shape[1])[predicted] == labels
+    renamed = best_order(predicted, labels, log_probs.shape[1])[predicted] == labels
     gain = mean_of((tried[best].argmax(axis=1) == labels) - renamed.astype(float), evidence.seed)
-    told = ", ".join(f"{name} {format.percent(value)}" for name, value in accuracy.items())
-    text = f"Right as it is: {format.percent(right.mean())}; with other forms: {told}."
-    measure, test = f"accuracy gained with '{best}'", "each form tried, paired bootstrap"
+    others = ", ".join(f"{name} {format.percent(value)}" for name, value in accuracy.items())
+    right = format.percent(np.mean(predicted == labels))
+    text = f"Right as it is: {right}; with other forms: {others}."
+    finding = Verdicts(f"accuracy gained with '{best}'", "each form tried, paired bootstrap")
     if not is_above(gain, LEAST_GAIN):
-        return Verdict(ABSENT, text, measure, gain, test)
-    return Verdict(
-        PRESENT,
+        return finding.absent(text, gain)
+    return finding.present(
         text,
-        measure,
         gain,
-        test,
-        effect_between(as_it_is, tried[best], labels, evidence.seed),
-        f"Prepare the pixels as in training: --preprocess {best}.",
+        effect_between(log_probs, tried[best], labels, evidence.seed),
+        f"Prepare the pixels as in training: `preprocess` {best}.",
         corrected=evidence.with_preprocess and evidence.with_preprocess(best),
     )

@@ -1,24 +1,23 @@
-"""A shortcut: a mark in a corner tells it the class, and the picture does not matter.
+"""A shortcut: the class is read off a mark in a corner, and the object does not matter.
 
-Permutation importance (Breiman 2001) of regions: the region of each test image is swapped for that
-of another one, so that it looks as before and tells nothing. A corner holds little of most objects;
-a classifier that goes wrong without its corners has learnt something else than the object. The
-whole border, the colour and each channel are taken away likewise and told; they need be no fault.
+Permutation importance (Breiman 2001) of regions: a region of each test image is swapped for that of
+another one, so that it looks as before and tells nothing of the class. A corner holds little of
+most objects; a classifier that is wrong without its corners has learnt something else than the
+object. The text also tells what happens without the whole border, the colour or a channel; that
+need be no fault.
 """
 
 import itertools
-from collections.abc import Callable
 
 import numpy as np
 from tqdm import tqdm
 
-from research.diagnosis.evidence import Evidence
+from research.diagnosis.evidence import Evidence, Predict
 from research.diagnosis.verdict import (
-    ABSENT,
     LEAST_EFFECT,
-    PRESENT,
     Effect,
     Verdict,
+    Verdicts,
     is_above,
     mean_of,
     unknown,
@@ -29,30 +28,30 @@ from research.metrics.scores import scores
 TITLE = "It looks at a mark instead of the object"
 CELLS = 6  # a side; the corners are one cell each
 LEAST_DROP = 0.05  # of accuracy
-LEAST_RATIO = 2.0  # of the rise of the NLL without it to that without any other part
+LEAST_RATIO = 2.0  # of the rise of the NLL without the corner to that without any other part
 BORDER = 8  # the part of a side that the border is wide
 GREY = np.array([0.299, 0.587, 0.114])  # luma of ITU-R BT.601
 MOST_IMAGES = 200
-MOST_PIXELS = 200 * 64 * 64  # of all images together: each is asked about for every cell
+MOST_PIXELS = 200 * 64 * 64  # of all images together: each is predicted once for every cell
 LEAST_IMAGES = 20
 
 
 def importance(
-    ask: Callable, images: np.ndarray, labels: np.ndarray, seed: int
+    predict: Predict, images: np.ndarray, labels: np.ndarray, seed: int
 ) -> dict[tuple[int, int], tuple[np.ndarray, np.ndarray]]:
-    """What is lost when a cell of the image is another image's.
+    """What is lost when a cell of the image is taken from another image.
 
     Args:
-        ask: images [N, H, W, 3] -> log_probs [N, K].
+        predict: images [N, H, W, 3] -> log_probs [N, K].
         images: [N, H, W, 3] uint8.
         labels: [N].
-        seed: of the other images.
+        seed: decides which image another one is.
 
     Returns:
         By (row, column) of a `CELLS` by `CELLS` grid: the fall of being right [N], -1 to 1, and the
         rise of the NLL [N].
     """
-    before = scores(ask(images)[None], labels)
+    before = scores(predict(images)[None], labels)
     others = images[np.random.default_rng(seed).permutation(len(images))]
     rows, columns = (np.linspace(0, side, CELLS + 1).astype(int) for side in images.shape[1:3])
     found = {}
@@ -61,7 +60,7 @@ def importance(
         cell = slice(None), slice(rows[r], rows[r + 1]), slice(columns[c], columns[c + 1])
         swapped = images.copy()
         swapped[cell] = others[cell]
-        after = scores(ask(swapped)[None], labels)
+        after = scores(predict(swapped)[None], labels)
         found[r, c] = before.correct - after.correct.astype(float), after.nll - before.nll
     return found
 
@@ -71,10 +70,11 @@ def without(images: np.ndarray, others: np.ndarray) -> dict[str, np.ndarray]:
 
     Args:
         images: [N, H, W, 3] uint8.
-        others: likewise, what is put in instead.
+        others: images of the same shape, whose parts are put in instead.
 
     Returns:
-        By what was done, in words: [N, H, W, 3] uint8. Grey images have no colour to lose.
+        Images [N, H, W, 3] uint8 by what was done to them, in words. Grey images have no colour to
+        lose.
     """
     rows, columns = (max(1, side // BORDER) for side in images.shape[1:3])
     inside = slice(rows, -rows), slice(columns, -columns)
@@ -91,33 +91,33 @@ def without(images: np.ndarray, others: np.ndarray) -> dict[str, np.ndarray]:
     return changed
 
 
-def _told(ask: Callable, images: np.ndarray, labels: np.ndarray, seed: int) -> str:
-    """Accuracy and confidence with each of them taken away, in words."""
+def _ablations(predict: Predict, images: np.ndarray, labels: np.ndarray, seed: int) -> str:
+    """Accuracy and confidence without the border, the colour and each channel, in words."""
     others = images[np.random.default_rng(seed).permutation(len(images))]
-    told = []
-    for name, each in {"as they are": images, **without(images, others)}.items():
-        said = scores(ask(each)[None], labels)
-        right, sure = (format.percent(float(x.mean())) for x in (said.correct, said.confidence))
-        told.append(f"{name} {right} ({sure})")
-    return f" Right, and in brackets how sure: {'; '.join(told)}."
+    results = []
+    for name, changed in {"as they are": images, **without(images, others)}.items():
+        found = scores(predict(changed)[None], labels)
+        accuracy, confidence = (format.percent(x.mean()) for x in (found.correct, found.confidence))
+        results.append(f"{name} {accuracy} ({confidence})")
+    return f" Right, and in brackets how sure: {'; '.join(results)}."
 
 
 def examine(evidence: Evidence) -> Verdict:
     """Whether a corner of the image decides."""
-    part = evidence.splits["test"]
-    if evidence.predict is None or part.images is None:
+    test = evidence.splits["test"]
+    if evidence.predict is None or test.images is None:
         return unknown("Needs the images and the network.")
-    if len(part.labels) < LEAST_IMAGES or min(part.images.shape[1:3]) < CELLS:
+    if len(test.labels) < LEAST_IMAGES or min(test.images.shape[1:3]) < CELLS:
         return unknown(f"Needs {LEAST_IMAGES} test images of {CELLS} pixels or more.")
-    pixels = part.images.shape[1] * part.images.shape[2]
+    pixels = test.images.shape[1] * test.images.shape[2]
     most = max(LEAST_IMAGES, min(MOST_IMAGES, MOST_PIXELS // pixels))
-    chosen = np.random.default_rng(evidence.seed).permutation(len(part.labels))[:most]
-    images, labels = np.asarray(part.images[np.sort(chosen)]), part.labels[np.sort(chosen)]
+    chosen = np.sort(np.random.default_rng(evidence.seed).permutation(len(test.labels))[:most])
+    images, labels = np.asarray(test.images[chosen]), test.labels[chosen]
     found = importance(evidence.predict, images, labels, evidence.seed)
     last = CELLS - 1
     corners = {(r, c): found[r, c] for r in (0, last) for c in (0, last)}
     where = max(corners, key=lambda cell: corners[cell][1].mean())
-    drop, rise = (mean_of(each, evidence.seed) for each in corners[where])
+    drop, rise = (mean_of(x, evidence.seed) for x in corners[where])
     name = f"{'upper' if where[0] == 0 else 'lower'} {'left' if where[1] == 0 else 'right'}"
     highest = max(found, key=lambda cell: found[cell][0].mean())
     text = (
@@ -125,21 +125,20 @@ def examine(evidence: Evidence) -> Verdict:
         f"{format.percent(abs(drop.value))} {'less' if drop.value >= 0 else 'more'} often. "
         f"No part matters more than row {highest[0] + 1}, column {highest[1] + 1} of a "
         f"{CELLS} by {CELLS} grid ({format.percent(abs(found[highest][0].mean()))})."
-        + _told(evidence.predict, images, labels, evidence.seed)
+        + _ablations(evidence.predict, images, labels, evidence.seed)
     )
-    measure = f"accuracy lost without the {name} corner"
-    test = "permutation importance of image regions, paired bootstrap"
+    finding = Verdicts(
+        f"accuracy lost without the {name} corner",
+        "permutation importance of image regions, paired bootstrap",
+    )
     heat = np.array([[found[r, c][0].mean() for c in range(CELLS)] for r in range(CELLS)])
     elsewhere = max(found[cell][1].mean() for cell in found if cell != where)
-    is_dearest = rise.value > LEAST_RATIO * elsewhere and is_above(rise, LEAST_EFFECT)
-    if not (is_above(drop, LEAST_DROP) or is_dearest):
-        return Verdict(ABSENT, text, measure, drop, test, heat=heat)
-    return Verdict(
-        PRESENT,
+    costs_most = rise.value > LEAST_RATIO * elsewhere and is_above(rise, LEAST_EFFECT)
+    if not (is_above(drop, LEAST_DROP) or costs_most):
+        return finding.absent(text, drop, heat=heat)
+    return finding.present(
         text,
-        measure,
         drop,
-        test,
         Effect(rise, None),
         f"Look at what is in the {name} corner (a date, a logo, a mark of the camera), crop or "
         "cover it, and train again.",
