@@ -75,6 +75,8 @@ class Classifier:
         if self.trainable == "all":
             network = chain.Chain(self.layers, self.dtype)
             model = chain.as_model(network, PREPROCESS[self.preprocess])
+        if self.trainable == "none":  # what is trained all the same, as a remedy, starts afresh
+            return model
         start = self.start
         return model._replace(init=lambda key, inputs: {**model.init(key, inputs), **start})
 
