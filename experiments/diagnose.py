@@ -19,39 +19,14 @@ from pathlib import Path
 
 from experiments import cli
 from experiments.diagnose_options import Config, resolve
-from research.assessment import export as mended
-from research.assessment.assess import Subject, subject_of_images, subject_of_predictions
+from research.assessment import export
+from research.assessment.assess import subject_of_images, subject_of_predictions
 from research.assessment.predictions import calibrate_predictions
-from research.assessment.write import write_report
+from research.assessment.result import Assessment
+from research.assessment.write import write
 from research.calibrators import fit as calibrate
 from research.report import terminal
-from research.report.reading import recommended
 from research.runtime.run_folder import fingerprint, open_run
-
-
-def keep_recommended(config: Config, directory: Path, subject: Subject, result: dict) -> None:
-    """Keeps what the report recommends, ready for `experiments.predict`."""
-    name = recommended(result)
-    method = result["methods"][name]
-    abstention = method["decisions"] and method["decisions"]["abstention"]["chosen"]
-    cure = subject.cures.get(name, subject.cures["point"])  # a calibrator is fitted to the latter
-    predictions, labels = subject.judged[name], subject.splits["valid"].labels
-    calibration = None
-    if predictions.calibrators:
-        fitted_to = predictions.uncalibrated, labels
-        calibration = mended.Calibration(predictions.calibrators, *fitted_to)
-    mended.save(
-        directory,
-        cure.classifier,
-        cure.fitted,
-        title=method["title"],
-        classes=tuple(result["data"]["classes"]),
-        image_size=result["data"]["image_size"],
-        bfloat16=config.bfloat16,
-        seed=config.seed,
-        refusal=abstention and {name: abstention[name] for name in ("threshold", "bound")},
-        calibration=calibration,
-    )
 
 
 def main(config: Config) -> None:
@@ -82,25 +57,23 @@ def main(config: Config) -> None:
             wanted = calibrate.parse(config.calibrate)
         names = tuple(name for name in wanted if name not in judged)
         judged |= calibrate_predictions(judged["point"], names, labels, config.seed)
-        result = write_report(
-            directory,
+        assessment = Assessment(
             data=subject.data,
             model=subject.model,
-            splits=subject.splits,
             classes=subject.classes,
-            judged=judged,
+            splits=subject.splits,
+            predictions=judged,
+            collected=subject.observed,
             found=subject.found,
-            observed=subject.observed,
-            cures=subject.cures,
+            candidates=subject.cures,
             seed=config.seed,
             max_error=config.max_error,
             seconds=time.perf_counter() - started,
             command="launch/run.sh experiments.diagnose " + shlex.join(sys.argv[1:]),
         )
-        if subject.cures:
-            keep_recommended(config, directory, subject, result)
-    print(terminal.summary(result, str(out / "report.html")))
-    if (out / mended.FOLDER).exists():
+        write(assessment, directory)
+    print(terminal.summary(assessment.result, str(out / "report.html")))
+    if (out / export.FOLDER).exists():
         print(f"Ask it about other images: launch/run.sh experiments.predict --run {out} IMAGES")
 
 

@@ -1,12 +1,12 @@
-"""What does the mended classifier say of these images? For a run of `experiments.diagnose`.
+"""The class of each of these images, as the classifier recommended by a run predicts it.
 
     launch/run.sh experiments.predict --run runs/digits photos/new/*.jpg
     launch/run.sh experiments.predict --run runs/digits photos/new/ --json
 
-Prints for each image the class, its probability, and the doubt in two parts, in nats: epistemic
-(draws of the weights disagree: more training images would help) and aleatoric (they agree that it
-is unclear). "refused" stands where its doubt is above the threshold that the run certified. Images
-are read one batch after another, so there may be any number of them.
+Prints for each image the class, its probability, and the uncertainty in two parts, in nats:
+epistemic (draws of the weights disagree: more training images would help) and aleatoric (they agree
+that it is unclear). "refused" stands where the uncertainty reaches the threshold that the run
+certified. Images are read one batch after another, so there may be any number of them.
 """
 
 import json
@@ -17,7 +17,8 @@ import numpy as np
 import tyro
 
 from experiments import cli
-from research.assessment import export as mended
+from research.assessment import export
+from research.assessment.export import Exported
 from research.data.images import decode, find, resize
 from research.metrics import format
 from research.metrics.scores import predictive
@@ -38,23 +39,21 @@ class Config:
     """images at a time"""
 
 
-def answers(classifier: mended.Mended, images: np.ndarray) -> list[dict]:
+def answers(classifier: Exported, images: np.ndarray) -> list[dict]:
     """What is printed of each of the images [N, H, W, 3]."""
-    said = predictive(classifier.predict(images))
-    probs = np.exp(said.log_probs)
-    told = []
-    for i, top in enumerate(said.top):
-        refused = classifier.threshold is not None and said.doubt[i] >= classifier.threshold
-        told.append(
-            {
-                "class": classifier.classes[top],
-                "probability": float(probs[i, top]),
-                "epistemic": float(said.entropy[i] - said.expected_entropy[i]),
-                "aleatoric": float(said.expected_entropy[i]),
-                "refused": bool(refused),
-            }
-        )
-    return told
+    prediction = predictive(classifier.predict(images))
+    probs = np.exp(prediction.log_probs)
+    threshold = np.inf if classifier.threshold is None else classifier.threshold
+    return [
+        {
+            "class": classifier.classes[top],
+            "probability": float(probs[i, top]),
+            "epistemic": float(prediction.entropy[i] - prediction.expected_entropy[i]),
+            "aleatoric": float(prediction.expected_entropy[i]),
+            "refused": bool(prediction.doubt[i] >= threshold),
+        }
+        for i, top in enumerate(prediction.top)
+    ]
 
 
 def main(config: Config) -> None:
@@ -64,9 +63,9 @@ def main(config: Config) -> None:
         UserError: bad input.
     """
     if config.batch_size < 1:
-        raise UserError(f"--batch_size {config.batch_size}: give a whole number, 1 or more")
+        raise UserError("batch_size", "give a whole number, 1 or more", value=config.batch_size)
     paths = find(config.images)
-    classifier = mended.load(config.run, config.batch_size)
+    classifier = export.load(config.run, config.batch_size)
     width = max(len(str(path)) for path in paths)
     names = max(map(len, (*classifier.classes, "class")))
     if not config.json:
@@ -74,13 +73,13 @@ def main(config: Config) -> None:
     for start in range(0, len(paths), config.batch_size):
         chunk = paths[start : start + config.batch_size]
         images = [resize(decode(path, str(path)), classifier.image_size) for path in chunk]
-        for path, told in zip(chunk, answers(classifier, np.stack(images)), strict=True):
+        for path, answer in zip(chunk, answers(classifier, np.stack(images)), strict=True):
             if config.json:
-                print(json.dumps({"image": str(path), **told}))
+                print(json.dumps({"image": str(path), **answer}))
                 continue
-            numbers = f"{format.percent(told['probability']):>11}  {told['epistemic']:9.4f}"
-            line = f"{path!s:{width}}  {told['class']:{names}}  {numbers}"
-            print(f"{line}  {told['aleatoric']:9.4f}{'  refused' * told['refused']}")
+            numbers = f"{format.percent(answer['probability']):>11}  {answer['epistemic']:9.4f}"
+            line = f"{path!s:{width}}  {answer['class']:{names}}  {numbers}"
+            print(f"{line}  {answer['aleatoric']:9.4f}{'  refused' * answer['refused']}")
     if not config.json and classifier.bound is not None:
         print(
             f"\n{classifier.title}. Of the answers that are not refused at most "

@@ -34,7 +34,7 @@ from experiments.tune import trial as tune_trial
 from experiments.tune.space import Search
 from experiments.tune.trial import Task, chosen_by
 from research.assessment.assess import get_classifier
-from research.assessment.result import describe_data, describe_model
+from research.assessment.describe import describe_data, describe_model
 from research.runtime.errors import Interrupted, UserError
 from research.runtime.mesh import check_batch_size, data_mesh
 from research.runtime.run import Run

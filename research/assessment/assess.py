@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from research.assessment import remedies
+from research.assessment.describe import describe_data, describe_model, describe_predictions
 from research.assessment.predictions import Predictions, predict_splits, predictions_of_file
 from research.assessment.remedies import Cure
-from research.assessment.result import describe_data, describe_model, describe_predictions
 from research.calibrators.fit import check
 from research.calibrators.fit import parse as calibrators
 from research.data.dataset import Dataset, Split

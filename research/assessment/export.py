@@ -1,13 +1,15 @@
-"""The classifier that a run recommends, kept so that it can be used on new images.
+"""The classifier that a run recommends, saved so that it can be used on new images.
 
-`mended/classifier.json` holds the network as a list of layers, the recipe and the refusal
-threshold; `mended/*.safetensors` the arrays of the method's state and of a frozen base. A
-calibrator is kept as what it was fitted to, and fitted again when it is read, in milliseconds.
-Nothing in the files is executed. What only training needs (the optimiser's state) is left out.
+`export/classifier.json` holds the network as a list of layers, the recipe and the threshold of
+abstention; `export/*.safetensors` hold the arrays of the method's state and of a frozen base. A
+calibrator is saved as the predictions that it was fitted to, and is fitted again when it is loaded,
+in milliseconds. Nothing in the files is executed. What only training needs, the optimiser's state,
+is left out.
 """
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +26,7 @@ from research.models.classifier import Classifier
 from research.models.layers import cut, from_json, to_json
 from research.models.preprocess import PREPROCESS
 from research.posteriors.predictive import predictor
+from research.report import result
 from research.runtime.errors import UserError
 from research.runtime.files import write_json, write_whole
 from research.runtime.mesh import data_mesh
@@ -31,7 +34,7 @@ from research.runtime.run import Run
 from research.training.fit import Fitted
 from research.training.recipe import Context, build, parse
 
-FOLDER = "mended"
+FOLDER = "export"
 VALIDATION = "validation.safetensors"
 ONLY_TRAINING = "opt_state"
 
@@ -44,87 +47,120 @@ class Calibration(NamedTuple):
     labels: np.ndarray  # [N] int
 
 
-class Mended(NamedTuple):
+class Recommendation(NamedTuple):
+    """What is saved beside the network and the method."""
+
+    title: str  # of the method
+    classes: tuple[str, ...]
+    image_size: int  # side in pixels
+    seed: int  # of the run: it decides what is drawn
+    threshold: float | None  # uncertainty from which there is no answer; None: there always is
+    bound: float | None  # on the error rate of the answers, with 95 % certainty
+    calibration: Calibration | None = None
+
+
+class Exported(NamedTuple):
     """A classifier that is ready to use."""
 
     title: str
     classes: tuple[str, ...]
     image_size: int
-    threshold: float | None  # of doubt: from there on it is refused; None: nothing is
-    bound: float | None  # on the error rate among the rest, with 95 % certainty
+    threshold: float | None
+    bound: float | None
     predict: Callable[[np.ndarray], np.ndarray]  # images [N, H, W, 3] -> log_probs [S, N, K]
 
 
-def _leaves(state) -> dict[str, jax.Array]:
+def _leaves(state) -> dict[str, np.ndarray]:
     """The arrays that predictions need, by their place in the state."""
     paths = jax.tree_util.tree_flatten_with_path(state)[0]
     named = {jax.tree_util.keystr(path): leaf for path, leaf in paths}
-    return {name: leaf for name, leaf in named.items() if ONLY_TRAINING not in name}
+    return {n: np.array(leaf, order="C") for n, leaf in named.items() if ONLY_TRAINING not in n}
 
 
 def save(
-    directory: Path,
-    classifier: Classifier,
-    fitted: Fitted,
-    *,
-    title: str,
-    classes: tuple[str, ...],
-    image_size: int,
-    bfloat16: bool,
-    seed: int,
-    refusal: dict | None,
-    calibration: Calibration | None = None,
+    directory: Path, classifier: Classifier, fitted: Fitted, recommendation: Recommendation
 ) -> bool:
     """Writes a fitted method and the network below it.
 
     Args:
-        directory: of the run.
-        classifier: what was judged.
+        directory: the run's folder.
+        classifier: the classifier that the method was fitted to.
         fitted: the method that is recommended.
-        title: what it is called.
-        classes: names.
-        image_size: side in pixels.
-        bfloat16: whether it computes so.
-        seed: of the run, for the draws.
-        refusal: `threshold` and `bound`; None: nothing is refused.
-        calibration: what comes after the method; None: nothing.
+        recommendation: what is saved beside them.
 
     Returns:
         Whether it could be written: a black box cannot.
     """
     if classifier.layers is None:
         return False
-    folder = directory / FOLDER
+    folder, calibration = directory / FOLDER, recommendation.calibration
     folder.mkdir(exist_ok=True)
-    told = {
+    arrays = {"state": _leaves(fitted.state), "base": _leaves(classifier.frozen)}
+    if calibration:
+        fitted_to = {"log_probs": calibration.log_probs, "labels": calibration.labels}
+        arrays["validation"] = {n: np.array(a, order="C") for n, a in fitted_to.items()}
+    for name, tensors in arrays.items():
+        write_whole(folder / f"{name}.safetensors", partial(save_file, tensors))
+    described = {
         "layers": to_json(classifier.layers),
         "is_frozen": classifier.trainable != "all",
         "preprocess": classifier.preprocess,
-        "bfloat16": bfloat16,
+        "bfloat16": classifier.dtype is not None,
         "recipe": str(fitted.recipe),
         "num_train": classifier.dataset.num_train,
         "num_steps": fitted.num_steps,
-        "title": title,
-        "classes": list(classes),
-        "image_size": image_size,
-        "seed": seed,
-        "refusal": refusal,
+        **{name: getattr(recommendation, name) for name in recommendation._fields[:-1]},
         "calibrators": list(calibration.names) if calibration else [],
     }
-    if calibration:
-        arrays = {"log_probs": calibration.log_probs, "labels": calibration.labels}
-        arrays = {name: np.array(array, order="C") for name, array in arrays.items()}
-        write_whole(folder / VALIDATION, lambda part: save_file(arrays, part))
-    state = {n: np.array(leaf, order="C") for n, leaf in _leaves(fitted.state).items()}
-    write_whole(folder / "state.safetensors", lambda part: save_file(state, part))
-    base = {n: np.array(leaf, order="C") for n, leaf in _leaves(classifier.frozen).items()}
-    write_whole(folder / "base.safetensors", lambda part: save_file(base, part))
-    write_json(folder / "classifier.json", told)
+    write_json(folder / "classifier.json", described)
     return True
 
 
+def load(run: Path, batch_size: int) -> Exported:
+    """The classifier that a run recommends.
+
+    Args:
+        run: its folder.
+        batch_size: images at a time.
+
+    Raises:
+        UserError: there is none.
+    """
+    folder = run / FOLDER
+    if (run / result.FILE).exists():
+        result.read(run)  # a run of an earlier version says so
+    try:
+        described = json.loads((folder / "classifier.json").read_text())
+        state, base = (load_file(folder / f"{n}.safetensors") for n in ("state", "base"))
+        method = _build(described, state, base, batch_size)
+        calibrators = described["calibrators"]
+        if not set(calibrators) <= set(calibrator_names()):
+            raise ValueError(calibrators)
+        if calibrators:
+            apply = calibrate_in_turn(calibrators, **load_file(folder / VALIDATION))
+        return Exported(
+            described["title"],
+            tuple(described["classes"]),
+            described["image_size"],
+            described["threshold"],
+            described["bound"],
+            (lambda images: apply(method(images))) if calibrators else method,
+        )
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            "run",
+            "no exported classifier can be read there",
+            "give the folder of a finished run of experiments.diagnose that judged images",
+            value=run,
+        ) from error
+
+
 def _filled(like, arrays: dict[str, np.ndarray]):
-    """A tree of the arrays where there are any of that name and shape, and of zeros elsewhere."""
+    """A tree of the arrays, with zeros in the leaves that only training needs.
+
+    Raises:
+        KeyError: an array is missing, or has another shape.
+    """
 
     def fill(path, leaf):
         name = jax.tree_util.keystr(path)
@@ -137,67 +173,36 @@ def _filled(like, arrays: dict[str, np.ndarray]):
     return jax.tree_util.tree_map_with_path(fill, like)
 
 
-def load(run: Path, batch_size: int) -> Mended:
-    """The classifier that a run recommends.
-
-    Args:
-        run: its folder.
-        batch_size: images at a time.
-
-    Raises:
-        UserError: there is none.
-    """
-    folder = run / FOLDER
-    try:
-        told = json.loads((folder / "classifier.json").read_text())
-        arrays, frozen = (load_file(folder / f"{n}.safetensors") for n in ("state", "base"))
-        found = _build(told, arrays, frozen, folder, batch_size)
-        if not told["calibrators"]:
-            return found
-        if not set(told["calibrators"]) <= set(calibrator_names()):
-            raise ValueError(told["calibrators"])
-        apply = calibrate_in_turn(told["calibrators"], **load_file(folder / VALIDATION))
-        return found._replace(predict=lambda images: apply(found.predict(images)))
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"--run {run}: no mended classifier can be read there; give the folder of a finished "
-            "run of experiments.diagnose that judged images"
-        ) from error
-
-
-def _build(told: dict, arrays: dict, frozen: dict, folder: Path, batch_size: int) -> Mended:
-    layers = from_json(told["layers"])
-    dtype = jnp.bfloat16 if told["bfloat16"] else None
-    preprocess = PREPROCESS[told["preprocess"]]
-    side, run = told["image_size"], Run(folder, data_mesh(), told["seed"])
+def _build(
+    described: dict, arrays: dict, frozen: dict, batch_size: int
+) -> Callable[[np.ndarray], np.ndarray]:
+    """The method's own predictions: images [N, H, W, 3] -> log_probs [S, N, K]."""
+    layers = from_json(described["layers"])
+    dtype = jnp.bfloat16 if described["bfloat16"] else None
+    preprocess = PREPROCESS[described["preprocess"]]
+    side, run = described["image_size"], Run(Path(), data_mesh(), described["seed"])
     size = run.batch(batch_size)
     example = jax.ShapeDtypeStruct((1, side, side, 3), jnp.uint8)
     key = jax.random.key(0)
-    if told["is_frozen"]:
+    features = None
+    if described["is_frozen"]:
         base, head = cut(layers)
         below = chain.as_model(chain.Chain(base, dtype), preprocess)
         shapes = jax.eval_shape(below.init, key, example)
         params = _filled(shapes, frozen) if shapes else {}
-        look = jax.jit(lambda images: below.apply(params, images))
-        example = jax.eval_shape(look, example)
+        features = jax.jit(lambda images: below.apply(params, images))
+        example = jax.eval_shape(features, example)
         model = chain.as_model(chain.Chain(head, dtype))
     else:
-        look, model = None, chain.as_model(chain.Chain(layers, dtype), preprocess)
-    (recipe,) = parse(told["recipe"])
-    steps = max(1, told["num_steps"])
-    method = build(recipe, Context(model, told["num_train"], steps, steps))
+        model = chain.as_model(chain.Chain(layers, dtype), preprocess)
+    (recipe,) = parse(described["recipe"])
+    steps = max(1, described["num_steps"])
+    method = build(recipe, Context(model, described["num_train"], steps, steps))
     state = _filled(jax.eval_shape(method.init, key, example), arrays)
-    says = predictor(method, run.key("draw"), size, run.mesh)
+    predict = predictor(method, run.key("draw"), size, run.mesh)
 
-    def predict(images):
-        return says(state, images if look is None else map_batches(look, images, size))
+    def of_images(images):
+        inputs = images if features is None else map_batches(features, images, size)
+        return predict(state, inputs)
 
-    refusal = told["refusal"] or {"threshold": None, "bound": None}
-    return Mended(
-        told["title"],
-        tuple(told["classes"]),
-        side,
-        refusal["threshold"],
-        refusal["bound"],
-        predict,
-    )
+    return of_images

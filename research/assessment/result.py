@@ -1,29 +1,135 @@
-"""Predictions -> the numbers of result.json: one place decides what is judged, and how."""
+"""From an assessment to result.json: every number on the page is computed here."""
 
+import datetime
+import html
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from research.data.dataset import Dataset, Split
-from research.data.predictions import SPLITS, PredictionsFile
+from research.assessment.decisions import decide
+from research.assessment.describe import NEW, describe_diagnosis
+from research.assessment.predictions import Predictions
+from research.assessment.remedies import Cure
+from research.assessment.titles import titles
+from research.data.dataset import Split
 from research.diagnosis.collect import Collected
 from research.diagnosis.diagnose import Found
-from research.metrics.evaluate import evaluate, nll_change
+from research.metrics.evaluate import DESCRIPTIONS, evaluate, nll_change
 from research.metrics.reliability import confidence_histogram, reliability_curve
 from research.metrics.scores import scores
-from research.models.classifier import Classifier
-from research.runtime.errors import flags
+from research.report import page
+from research.report.findings import findings
+from research.report.next_steps import next_steps
+from research.report.pictures import Pictures
+from research.report.result import SCHEMA_VERSION
+from research.runtime.run_folder import commit, versions
 
 MOST_MISTAKES = 12
-NEW = "new"  # the split of images that nobody has labelled
+FRAME = '<iframe title="report" srcdoc="{}" style="width: 100%; height: 60em; border: 0"></iframe>'
+
+
+@dataclass(frozen=True, eq=False)
+class Assessment:
+    """A classifier's predictions on every split, and why it is as sure as it is.
+
+    In a notebook it shows itself as the report.
+    """
+
+    data: dict  # the parts `data` and `model` of the result
+    model: dict
+    classes: tuple[str, ...]
+    splits: Mapping[str, Split]  # labels and ids; images where there are any
+    predictions: Mapping[str, Predictions]  # by method; "point" is the network as it is
+    collected: Collected
+    found: list[Found]
+    candidates: Mapping[str, Cure] = field(default_factory=dict)  # fitted methods, by name
+    seed: int = 0  # of the bootstrap
+    max_error: float = 0.05  # the error rate allowed among the answers that are given
+    seconds: float = 0.0  # what the assessment took
+    command: str = ""  # what a person types to make it again
+
+    @cached_property
+    def result(self) -> dict:
+        """What result.json holds."""
+        return result(self)
+
+    @cached_property
+    def pictures(self) -> Pictures:
+        """The images that the result points at, and the mean of the test images."""
+        return _pictures(self)
+
+    def _repr_html_(self) -> str:
+        """The report, in a frame of its own."""
+        return FRAME.format(html.escape(page.render(self.result, self.pictures)))
+
+
+def result(assessment: Assessment) -> dict:
+    """Computes what result.json holds; `result.schema.json` describes it."""
+    predictions = assessment.predictions
+    described = titles(predictions, assessment.candidates)
+    contents = {
+        "schema_version": SCHEMA_VERSION,
+        "command": assessment.command,
+        "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        "seconds": assessment.seconds,
+        "seed": assessment.seed,
+        "max_error": assessment.max_error,
+        "commit": commit(),
+        "versions": versions(),
+        "data": assessment.data,
+        "model": assessment.model,
+        "methods": {name: _method(assessment, name, *described[name]) for name in predictions},
+        "diagnosis": describe_diagnosis(
+            assessment.found, assessment.collected, assessment.splits, assessment.classes
+        ),
+        "mistakes": most_confident_mistakes(
+            predictions["point"].log_probs["test"], assessment.splits["test"], assessment.classes
+        ),
+        "descriptions": DESCRIPTIONS,
+    }
+    contents["findings"] = findings(contents)
+    contents["next"] = next_steps(contents)
+    return contents
+
+
+def _method(assessment: Assessment, name: str, title: str, about: str) -> dict:
+    predictions, baseline = assessment.predictions[name], assessment.predictions["point"]
+    candidate, fit = assessment.candidates.get(name), predictions.temperature
+    return {
+        "title": title,
+        "about": about,
+        "against": list(candidate.against) if candidate else [],
+        "training_seconds": candidate.fitted.seconds if candidate else None,
+        "draws": len(predictions.log_probs["test"]),
+        "milliseconds_per_image": predictions.milliseconds_per_image,
+        "temperature": fit
+        and {
+            "value": fit["temperature"],
+            **{n: fit[n] for n in ("low", "high", "nll_before", "nll_after")},
+            **{n: fit[n] for n in ("separable", "diverged")},
+        },
+        "decisions": decide(predictions.log_probs, assessment.splits, assessment.max_error),
+        "splits": {
+            split: evaluate_split(
+                log_probs,
+                assessment.splits[split].labels,
+                baseline.log_probs[split],
+                assessment.seed,
+            )
+            for split, log_probs in predictions.log_probs.items()
+        },
+    }
 
 
 def _plain(value: Any) -> Any:
-    """NumPy and NamedTuples -> what JSON holds; NaN and infinity become None."""
+    """Turns NumPy and NamedTuples into what JSON holds; NaN and infinity become None."""
     if isinstance(value, tuple) and hasattr(value, "_asdict"):
-        return {name: _plain(each) for name, each in value._asdict().items()}
+        return {name: _plain(item) for name, item in value._asdict().items()}
     if isinstance(value, np.ndarray):
-        return [_plain(each) for each in value.tolist()]
+        return [_plain(item) for item in value.tolist()]
     if isinstance(value, float | np.floating):
         return float(value) if np.isfinite(value) else None
     return value.item() if isinstance(value, np.generic) else value
@@ -33,28 +139,31 @@ def _reliability(confidence: np.ndarray, correct: np.ndarray) -> dict:
     curve = reliability_curve(confidence, correct)._asdict()
     lower, upper = curve.pop("lower"), curve.pop("upper")
     edges = np.append(lower, upper[-1])
-    return {name: _plain(each) for name, each in {"edges": edges, **curve}.items()}
+    return {name: _plain(array) for name, array in {"edges": edges, **curve}.items()}
 
 
-def judge(log_probs: np.ndarray, labels: np.ndarray, as_it_is: np.ndarray, seed: int = 0) -> dict:
-    """One method on one split.
+def evaluate_split(
+    log_probs: np.ndarray, labels: np.ndarray, baseline: np.ndarray, seed: int = 0
+) -> dict:
+    """The numbers of one method on one split.
 
     Args:
         log_probs: [S, N, K].
         labels: [N] int.
-        as_it_is: [S, N, K] of the network without any cure, to compare with.
+        baseline: [S, N, K] of the network as it is, to compare with.
         seed: of the bootstrap.
 
     Returns:
         `n`, `errors`, `metrics` (by name: value, low, high, interval), `nll_change` (against
-        `as_it_is`, paired), `reliability` and `histogram`.
+        `baseline`, paired), `reliability` and `histogram`.
     """
     s = scores(log_probs, labels)
+    metrics = evaluate(log_probs, labels, seed=seed)
     return {
         "n": len(labels),
         "errors": int(np.sum(~s.correct)),
-        "metrics": {n: _plain(e) for n, e in evaluate(log_probs, labels, seed=seed).items()},
-        "nll_change": _plain(nll_change(scores(as_it_is, labels), s, seed=seed)),
+        "metrics": {name: _plain(estimate) for name, estimate in metrics.items()},
+        "nll_change": _plain(nll_change(scores(baseline, labels), s, seed=seed)),
         "reliability": _reliability(s.confidence, s.correct),
         "histogram": confidence_histogram(s.doubt, s.correct),
     }
@@ -63,15 +172,16 @@ def judge(log_probs: np.ndarray, labels: np.ndarray, as_it_is: np.ndarray, seed:
 def most_confident_mistakes(
     log_probs: np.ndarray, split: Split, classes: tuple[str, ...]
 ) -> list[dict]:
-    """The wrong answers that are surest.
+    """The wrong answers of the highest confidence.
 
     Args:
         log_probs: [S, N, K] of the test split.
-        split: the test split; only labels and ids are looked at.
+        split: the test split, of which labels and ids are read.
         classes: names.
 
     Returns:
-        Dicts with `id`, `label`, `prediction`, `confidence`, `split` and `index`, surest first.
+        Dicts with `id`, `label`, `prediction`, `confidence`, `split` and `index`, the most
+        confident first.
     """
     s = scores(log_probs, split.labels)
     wrong = np.flatnonzero(~s.correct)
@@ -89,111 +199,17 @@ def most_confident_mistakes(
     ]
 
 
-def describe_diagnosis(
-    found: list[Found], observed: Collected, splits: dict[str, Split], classes: tuple[str, ...]
-) -> list[dict]:
-    """The `diagnosis` of a result, in the order of `diagnose`.
+def _pictures(assessment: Assessment) -> Pictures:
+    contents, evidence = assessment.result, assessment.collected.evidence
+    images = evidence.splits["test"].images
+    if images is None:
+        return Pictures()
+    shown = [s for cause in contents["diagnosis"] for s in cause["suspects"]]
+    places = sorted({(one["split"], one["index"]) for one in contents["mistakes"] + shown})
 
-    Args:
-        found: the verdicts.
-        observed: the evidence that they are about.
-        splits: labels and ids of all images.
-        classes: names.
+    def image(split: str, index: int) -> np.ndarray:
+        of_split = evidence.new.images if split == NEW else assessment.splits[split].images
+        return of_split[index : index + 1][0]
 
-    Returns:
-        A dict for each cause: `cause`, `title`, `state`, `text`, `measure`, `number`, `test`,
-        `effect`, `advice`, `heat` and `suspects` (dicts with `id`, `label`, `prediction`, `split`,
-        `index`; new images have no label).
-    """
-    predicted = {
-        name: scores(part.log_probs[None], part.labels).probs.argmax(axis=1)
-        for name, part in observed.evidence.splits.items()
-    }
-    new = observed.evidence.new
-
-    def suspect(split: str, index: int) -> dict:
-        if split == NEW:
-            row, name, label = index, new.ids[index], None
-            prediction = new.log_probs[index].argmax()
-        else:
-            row = int(observed.rows[split][index])
-            name, label = splits[split].ids[row], classes[splits[split].labels[row]]
-            prediction = predicted[split][index]
-        return {
-            "id": str(name),
-            "label": label,
-            "prediction": classes[int(prediction)],
-            "split": split,
-            "index": row,
-        }
-
-    def describe(cause: Found) -> dict:
-        verdict, effect = cause.verdict, cause.verdict.effect
-        return {
-            "cause": cause.cause,
-            "title": cause.title,
-            "state": verdict.state,
-            "text": flags(verdict.text),
-            "measure": verdict.measure,
-            "number": verdict.number._asdict(),
-            "test": verdict.test,
-            "effect": effect and {"nll": effect.nll._asdict(), "ece": effect.ece},
-            "advice": flags(verdict.advice),
-            "suspects": [suspect(*place) for place in verdict.suspects],
-            "heat": None if verdict.heat is None else verdict.heat.tolist(),
-        }
-
-    return [describe(cause) for cause in found]
-
-
-def describe_data(dataset: Dataset) -> dict:
-    """The `data` part of a result."""
-    return {
-        "name": dataset.name,
-        "classes": list(dataset.classes),
-        "image_size": int(dataset.test.images.shape[1]),
-        "counts": {name: len(split.labels) for name, split in dataset.splits.items()},
-        "given_splits": dataset.given_splits,
-        "facts": dict(dataset.facts),
-        "notes": list(dataset.notes),
-    }
-
-
-def describe_model(classifier: Classifier, training: dict | None) -> dict:
-    """The `model` part of a result."""
-    origin = classifier.origin
-    return {
-        "description": origin.description,
-        "source": origin.source,
-        "imported": classifier.trainable == "none",
-        "parameters": origin.parameters,
-        "preprocess": {"name": classifier.preprocess, "reason": flags(origin.preprocess_reason)},
-        "parity": origin.parity,
-        "saturated_output": origin.saturated_output,
-        "training": training,
-    }
-
-
-def describe_predictions(name: str, file: PredictionsFile) -> tuple[dict, dict]:
-    """The `data` and `model` parts of a result that is about a predictions file."""
-    counts = {split: int(np.sum(file.split == split)) for split in SPLITS if split in file.split}
-    data = {
-        "name": name,
-        "classes": list(file.classes),
-        "image_size": None,
-        "counts": counts,
-        "given_splits": len(counts) > 1,
-        "facts": {},
-        "notes": list(file.notes),
-    }
-    model = {
-        "description": f"the predictions in {name}",
-        "source": name,
-        "imported": True,
-        "parameters": None,
-        "preprocess": None,
-        "parity": None,
-        "saturated_output": bool(file.notes),
-        "training": None,
-    }
-    return data, model
+    mean = np.asarray(images).mean(axis=0).astype(np.uint8)
+    return Pictures({place: image(*place) for place in places}, mean)

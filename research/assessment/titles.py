@@ -49,7 +49,7 @@ def _first_sentence(module: str) -> str:
     return importlib.import_module(module).__doc__.partition("\n\n")[0].replace("\n", " ")
 
 
-def _told(name: str, cure: Cure | None, in_full: bool) -> tuple[str, str]:
+def _describe(name: str, candidate: Cure | None, in_full: bool) -> tuple[str, str]:
     if name in FIXED:
         return FIXED[name]
     if name in calibrator_names():
@@ -62,24 +62,26 @@ def _told(name: str, cure: Cure | None, in_full: bool) -> tuple[str, str]:
         about += f" Here: {_options(recipe)}."
     if not name.startswith(HEAD):
         return title, about
-    note = f", with {cure.note}" if cure and cure.note else ""
-    if recipe.name in ("point", "ensemble"):  # words, not names
+    note = f", with {candidate.note}" if candidate and candidate.note else ""
+    if recipe.name in ("point", "ensemble"):  # common nouns, where the others are names
         title = title[0].lower() + title[1:]
     return f"Head: {title}", f"{about} Only the head was trained{note}."
 
 
-def told(names: Iterable[str], cures: Mapping[str, Cure]) -> dict[str, tuple[str, str]]:
-    """Methods' titles, and one sentence about each: the first of its file.
+def titles(names: Iterable[str], candidates: Mapping[str, Cure]) -> dict[str, tuple[str, str]]:
+    """The title of each method, and one sentence about it: the first of its file.
 
-    A title tells the options where it would not be told from another one without.
+    A title names the options where another method would have the same title without them.
 
     Args:
-        names: by which the result calls them.
-        cures: what was trained, by name.
+        names: of the methods in the result.
+        candidates: what was trained, by the same names.
     """
-    short = {name: _told(name, cures.get(name), in_full=False) for name in names}
+    short = {name: _describe(name, candidates.get(name), in_full=False) for name in names}
     times = Counter(title for title, _ in short.values())
     return {
-        name: each if times[each[0]] == 1 else _told(name, cures.get(name), in_full=True)
-        for name, each in short.items()
+        name: described
+        if times[described[0]] == 1
+        else _describe(name, candidates.get(name), in_full=True)
+        for name, described in short.items()
     }

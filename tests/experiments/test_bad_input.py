@@ -182,8 +182,9 @@ def test_images_that_broke_since_leave_the_result(run_diagnose, make_photos, ker
     after = contents(tmp_path / "run")
     kept = {name for name in after if not name.startswith(f"data{os.sep}")}
     whole = {"config.json", "result.json", "report.html", "predictions.npz", "pictures.npz"}
-    mended = {"classifier.json", "state.safetensors", "base.safetensors", "validation.safetensors"}
-    whole |= {os.path.join("mended", name) for name in mended}  # Platt's map does best here
+    tensors = {f"{name}.safetensors" for name in ("state", "base", "validation")}
+    exported = {"classifier.json"} | tensors  # Platt's map does best here
+    whole |= {os.path.join("export", name) for name in exported}
     features = {name for name in kept if name.startswith(f"features{os.sep}")}
     assert len(features) == 3
     assert kept == whole | features

@@ -10,8 +10,8 @@ import jsonschema
 import numpy as np
 import pytest
 
-from experiments import diagnose, predict, report
-from research.assessment import remedies
+from experiments import predict, report
+from research.assessment import remedies, write
 from research.models import chain, vgg
 from research.report import result as report_result
 from research.training.recipe import parse
@@ -214,7 +214,7 @@ def test_the_head_is_cured_and_new_images_are_compared(
     calibrator that is recommended is kept with what it calibrates."""
     recipe = remedies.Remedy(parse("point(weight_decay=0.1)")[0], ("overfitting",))
     monkeypatch.setattr(remedies, "choose", lambda found: [recipe])
-    monkeypatch.setattr(diagnose, "recommended", lambda result: "vector")
+    monkeypatch.setattr(write, "recommended", lambda result: "vector")
     ran = run_diagnose(
         *("--data", photos, "--image_size", "32", "--width", "0.03", "--dropout_samples", "3"),
         *("--init", trained[0].out / "weights.safetensors", "--compare", photos / "good"),
@@ -255,9 +255,9 @@ def test_cures_are_trained_beside_the_network_and_judged(trained, run_diagnose, 
     assert "What it may decide alone" in page
 
 
-def test_the_mended_classifier_says_what_the_run_said(trained, photos, capsys):
+def test_the_exported_classifier_predicts_what_the_run_did(trained, photos, capsys):
     ran, _, arrays, _ = trained
-    told = json.loads((ran.out / "mended" / "classifier.json").read_text())
+    told = json.loads((ran.out / "export" / "classifier.json").read_text())
     assert_predicts(ran.out, arrays, photos, told["recipe"].split("(")[0], capsys)
 
 

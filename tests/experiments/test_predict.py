@@ -45,10 +45,17 @@ def test_images_that_are_not_there(images, tmp_path, monkeypatch, capsys):
 
 def test_a_folder_that_is_no_run_is_named(tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
-    with pytest.raises(UserError, match="no mended classifier"):
+    with pytest.raises(UserError, match="no exported classifier"):
         predict.main(predict.Config(images=(tmp_path / "a.png",), run=tmp_path))
-    broken = tmp_path / "broken" / "mended"
+    broken = tmp_path / "broken" / "export"
     broken.mkdir(parents=True)
     (broken / "classifier.json").write_text('{"layers": [{"layer": "Lambda"}]}')
-    with pytest.raises(UserError, match="no mended classifier"):
+    with pytest.raises(UserError, match="no exported classifier"):
         predict.main(predict.Config(images=(tmp_path / "a.png",), run=tmp_path / "broken"))
+
+
+def test_a_run_of_an_earlier_version_is_named(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    (tmp_path / "result.json").write_text('{"schema_version": 1}')
+    with pytest.raises(UserError, match=r"run experiments\.diagnose again"):
+        predict.main(predict.Config(images=(tmp_path / "a.png",), run=tmp_path))
