@@ -33,7 +33,7 @@ from research.method import Batch, Method
 from research.posteriors.predictive import predictor
 from research.runtime.mesh import data_mesh
 from research.runtime.run_folder import open_run
-from research.training.sweep import Settings, sweep
+from research.training.sweep import SweepPlan, sweep
 
 UNITS = 400
 SWEEPS = {  # name: (row of the table, values)
@@ -85,7 +85,7 @@ def main(config: Config) -> None:
     preset = resolve(config)
     data = load(config).data
     n = len(data.train.labels)
-    settings = Settings(preset.epochs, BATCH_SIZE, max(1, preset.epochs // 20), "error")
+    plan = SweepPlan(preset.epochs, BATCH_SIZE, max(1, preset.epochs // 20), "error")
     steps = preset.epochs * (n // BATCH_SIZE)
 
     def run(row: Row, draws: int, hypers: dict[str, np.ndarray], folder: Path, title: str):
@@ -95,7 +95,8 @@ def main(config: Config) -> None:
         def build(hyper):
             return row.build(hyper, size)
 
-        return sweep(build, hypers, seeds, evaluate, data, settings, folder, data_mesh(), title)
+        how = plan._replace(title=title)
+        return sweep(build, hypers, seeds, evaluate, data, how, folder, data_mesh())
 
     with open_run(config.out, configuration(config)) as directory:
         for name, (method, values) in SWEEPS.items():

@@ -30,7 +30,7 @@ from research.methods.point import point
 from research.models import chain
 from research.runtime.mesh import data_mesh
 from research.runtime.run_folder import open_run
-from research.training.sweep import Data, Settings, Swept, sweep
+from research.training.sweep import Data, SweepPlan, Swept, sweep
 
 NOISE, LOW, HIGH = 0.02, 0.0, 0.5  # of ε; of x
 BATCH_SIZE, DRAWS, MEMBERS = 100, 200, 10
@@ -116,7 +116,7 @@ def main(config: Config) -> None:
     model = network(config.units)
     steps_per_epoch = num_train // BATCH_SIZE
     steps = epochs * steps_per_epoch
-    settings = Settings(epochs, BATCH_SIZE, max(1, epochs // 20), "nll")
+    plan = SweepPlan(epochs, BATCH_SIZE, max(1, epochs // 20), "nll")
 
     def rate(hyper):
         return optax.adam(optax.cosine_decay_schedule(hyper["learning_rate"], steps))
@@ -133,7 +133,8 @@ def main(config: Config) -> None:
     def fit(build, runs: int, directory: Path, title: str) -> Swept:
         hypers = {"learning_rate": np.full(runs, 1e-2)}
         seeds = np.arange(runs)
-        return sweep(build, hypers, seeds, evaluate, data, settings, directory, data_mesh(), title)
+        how = plan._replace(title=title)
+        return sweep(build, hypers, seeds, evaluate, data, how, directory, data_mesh())
 
     options = {"preset": config.preset, "units": config.units}
     with open_run(config.out, options) as directory:

@@ -30,7 +30,7 @@ from research.method import Batch, Method
 from research.runtime.errors import UserError
 from research.runtime.files import write_json
 from research.runtime.mesh import data_mesh
-from research.training.sweep import Data, Settings, Swept, sweep
+from research.training.sweep import Data, SweepPlan, Swept, sweep
 
 BATCH_SIZE = 128
 UNITS = (400, 800, 1200)
@@ -151,7 +151,7 @@ def evaluate(method: Method, key: jax.Array, state: Any, split: Batch) -> dict[s
 
 
 def _sweep(
-    row: Row, size: Size, hypers: list[Hyper], seeds, data: Data, settings, directory, title
+    row: Row, size: Size, hypers: list[Hyper], seeds, data: Data, plan: SweepPlan, directory: Path
 ) -> Swept:
     full = [with_fixed(row, hyper) for hyper in hypers]
     arrays = {name: np.array([hyper[name] for hyper in full]) for name in full[0]}
@@ -159,9 +159,7 @@ def _sweep(
     def build(hyper):
         return row.build(hyper, size)
 
-    return sweep(
-        build, arrays, np.asarray(seeds), evaluate, data, settings, directory, data_mesh(), title
-    )
+    return sweep(build, arrays, np.asarray(seeds), evaluate, data, plan, directory, data_mesh())
 
 
 def train_cell(name: str, units: int, config: TrainingConfig, data: Data, directory: Path) -> Cell:
@@ -188,20 +186,21 @@ def train_cell(name: str, units: int, config: TrainingConfig, data: Data, direct
     draws = (1, 2, 5, 10) if preset.grid == "paper" and is_bayes(row) else (1,)
     found = []
     for count in draws if len(grid) * len(draws) > 1 else ():
-        settings = Settings(preset.search_epochs, BATCH_SIZE, preset.search_epochs, "error")
         title = f"{name} {units}: search" + f", {count} draws" * (len(draws) > 1)
+        epochs = preset.search_epochs
+        plan = SweepPlan(epochs, BATCH_SIZE, epochs, "error", title=title)
         size = size_of(preset.search_epochs, count)
         searching = folder / f"search-{count}"
-        swept = _sweep(row, size, grid, [1000] * len(grid), data, settings, searching, title)
+        swept = _sweep(row, size, grid, [1000] * len(grid), data, plan, searching)
         errors = np.nan_to_num(swept.history["valid_error"][-1], nan=np.inf)
         found += [(error, hyper, count) for error, hyper in zip(errors, grid, strict=True)]
     _, hyper, count = min(found, key=lambda tried: tried[0]) if found else (0.0, grid[0], 1)
 
     size = size_of(preset.epochs, count)
-    settings = Settings(preset.epochs, BATCH_SIZE, max(1, preset.epochs // 100), "error")
-    seeds = range(preset.seeds)
-    hypers, title = [hyper] * preset.seeds, f"{name} {units}"
-    swept = _sweep(row, size, hypers, seeds, data, settings, folder / "full", title)
+    every, title = max(1, preset.epochs // 100), f"{name} {units}"
+    plan = SweepPlan(preset.epochs, BATCH_SIZE, every, "error", title=title)
+    seeds, hypers = range(preset.seeds), [hyper] * preset.seeds
+    swept = _sweep(row, size, hypers, seeds, data, plan, folder / "full")
     kernels = jax.tree.leaves(mean_network(swept.last))
     parameters = sum(leaf[0].size for leaf in kernels)
     write_json(folder / "chosen.json", {"hyper": hyper, "train_draws": count})

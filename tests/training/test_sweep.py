@@ -13,11 +13,11 @@ from research.methods.point import point
 from research.models import chain
 from research.runtime import checkpoint
 from research.runtime.errors import UserError
-from research.training.sweep import Data, Settings, sweep
+from research.training.sweep import Data, SweepPlan, sweep
 
 GENERATOR = np.random.default_rng(0)
 MODEL = chain.as_model(chain.Chain((chain.Dense("h", 8, "relu"), chain.Dense("predictions", 3))))
-HOW = Settings(epochs=4, batch_size=10, look_every=2, keep_by="nll", save_seconds=0.0)
+PLAN = SweepPlan(epochs=4, batch_size=10, evaluate_every=2, keep_by="nll", save_seconds=0.0)
 ONE = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:1])
 EIGHT = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
 
@@ -35,14 +35,14 @@ def build(hyper):
     return point(MODEL, optax.sgd(hyper["learning_rate"]))
 
 
-def look(method, key, state, split):
+def evaluate(method, key, state, split):
     log_probs = method.apply(method.draw(key, state, 0), split.images)
     return {"nll": -jnp.mean(jnp.take_along_axis(log_probs, split.labels[:, None], axis=-1))}
 
 
-def run(directory, rates, seeds, mesh=ONE, how=HOW, build=build):
+def run(directory, rates, seeds, mesh=ONE, plan=PLAN, build=build):
     hypers = {"learning_rate": np.array(rates)}
-    return sweep(build, hypers, np.array(seeds), look, DATA, how, directory, mesh, "test")
+    return sweep(build, hypers, np.array(seeds), evaluate, DATA, plan, directory, mesh)
 
 
 def test_a_run_of_many_is_the_run_alone(tmp_path):
@@ -108,7 +108,7 @@ def test_numbers_of_bayes_by_backprop_can_be_swept(tmp_path):
         "initial_sigma": np.array([0.1, 0.5]),
         "beta": np.array([1.0, 0.1]),
     }
-    swept = sweep(bayes, hypers, np.zeros(2, int), look, DATA, HOW, tmp_path, ONE, "test")
+    swept = sweep(bayes, hypers, np.zeros(2, int), evaluate, DATA, PLAN, tmp_path, ONE)
     sigmas = [np.mean(jax.nn.softplus(rho)) for rho in swept.last.posterior.rho["h/kernel"]]
     assert sigmas[1] > 2 * sigmas[0]
 
@@ -126,5 +126,5 @@ def test_all_runs_diverging_is_an_error(tmp_path):
 
 
 def test_a_batch_larger_than_the_data_is_refused(tmp_path):
-    with pytest.raises(UserError, match="--batch_size 100: there are only 65 images"):
-        run(tmp_path, [0.1], [0], how=HOW._replace(batch_size=100))
+    with pytest.raises(UserError, match=r"^batch_size 100: there are only 65 images"):
+        run(tmp_path, [0.1], [0], plan=PLAN._replace(batch_size=100))
