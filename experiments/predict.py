@@ -50,7 +50,7 @@ def answers(classifier: Exported, images: np.ndarray) -> list[dict]:
             "probability": float(probs[i, top]),
             "epistemic": float(prediction.entropy[i] - prediction.expected_entropy[i]),
             "aleatoric": float(prediction.expected_entropy[i]),
-            "refused": bool(prediction.doubt[i] >= threshold),
+            "refused": bool(prediction.uncertainty[i] >= threshold),
         }
         for i, top in enumerate(prediction.top)
     ]

@@ -105,8 +105,8 @@ def calibration(cell: Cell, digits: Digits) -> dict[str, np.ndarray]:
         ood = predictive(predict(state, digits.ood))
         found["nll"].append(np.mean(test.nll))
         found["ece"].append(ece(test.confidence, test.correct))
-        uncertainty = np.concatenate([test.doubt, ood.doubt])
-        is_ood = np.repeat([False, True], [len(test.doubt), len(ood.doubt)])
+        uncertainty = np.concatenate([test.uncertainty, ood.uncertainty])
+        is_ood = np.repeat([False, True], [len(test.uncertainty), len(ood.uncertainty)])
         found["auroc"].append(auroc(uncertainty, is_ood))
     return {name: np.array(values, np.float64) for name, values in found.items()}
 

@@ -31,10 +31,10 @@ def decide(
         return None
     valid = scores(log_probs["valid"], splits["valid"].labels)
     test = scores(log_probs["test"], splits["test"].labels)
-    choice = choose_threshold(valid.doubt, ~valid.correct, max_error)
+    choice = choose_threshold(valid.uncertainty, ~valid.correct, max_error)
     sets = {}
     for kind in KINDS:
         fit = fit_conformal(log_probs["valid"], splits["valid"].labels, MISS, kind)
         held = conformal_sets(fit, log_probs["test"])
         sets[kind] = summarise_conformal(fit, held, splits["test"].labels)
-    return {"abstention": summarise_choice(choice, test.doubt, ~test.correct), "sets": sets}
+    return {"abstention": summarise_choice(choice, test.uncertainty, ~test.correct), "sets": sets}

@@ -165,7 +165,7 @@ def evaluate_split(
         "metrics": {name: _plain(estimate) for name, estimate in metrics.items()},
         "nll_change": _plain(nll_change(scores(baseline, labels), s, seed=seed)),
         "reliability": _reliability(s.confidence, s.correct),
-        "histogram": confidence_histogram(s.doubt, s.correct),
+        "histogram": confidence_histogram(s.uncertainty, s.correct),
     }
 
 
@@ -185,7 +185,7 @@ def most_confident_mistakes(
     """
     s = scores(log_probs, split.labels)
     wrong = np.flatnonzero(~s.correct)
-    indices = wrong[np.argsort(s.doubt[wrong], kind="stable")][:MOST_MISTAKES]
+    indices = wrong[np.argsort(s.uncertainty[wrong], kind="stable")][:MOST_MISTAKES]
     return [
         {
             "id": str(split.ids[i]),

@@ -1,10 +1,11 @@
 """Refuse the least sure x %, and the rest are wrong at most e, with 95 % certainty.
 
-An answer is accepted when its doubt is below a threshold τ. Let τ be the j-th smallest doubt of n
-calibration examples, j fixed beforehand. Given τ, those below it are an independent sample of all
-images with doubt < τ; so of these m, the number k that is wrong is binomial with the error rate
-R(τ) of accepted answers, and Clopper & Pearson's (1934) upper bound, the largest R with
-P(Binomial(m, R) <= k) >= δ, is exceeded by R(τ) with probability at most δ. The example at τ itself
+An answer is accepted when its uncertainty u, 1 minus its confidence, is below a threshold τ. Let τ
+be the j-th smallest uncertainty of n calibration examples, j fixed beforehand. Given τ, those below
+it are an independent sample of all images with u < τ; so of these m, the number k that is wrong is
+binomial with the error rate R(τ) of accepted answers, and Clopper & Pearson's (1934) upper bound,
+the largest R with P(Binomial(m, R) <= k) >= δ, is exceeded by R(τ) with probability at most δ. The
+example at τ itself
 is refused, and with it whatever is tied with it: a bound that counted it would not be exact.
 
 Choosing among thresholds needs more. Here G shares to refuse are named beforehand and each bound is
@@ -60,7 +61,8 @@ def abstain_share(
     """What can be certified when a share, named beforehand, is refused.
 
     Args:
-        uncertainty: [N] of the calibration split, any score that rises with doubt and is in [0, 1).
+        uncertainty: uncertainties of the calibration split, [N], in [0, 1): 1 - confidence, or any
+            other score that is higher for answers that are less sure.
         wrong: [N] bool.
         share: of the calibration examples, refused at least; at 0 everything is accepted, at more
             than 0 those tied with the last one refused are refused too.
@@ -94,7 +96,7 @@ def choose_threshold(
     """The least share to refuse so that the rest are wrong at most `max_error`.
 
     Args:
-        uncertainty: [N] of the calibration split, as `Scores.doubt`.
+        uncertainty: uncertainties of the calibration split, [N], as `Scores.uncertainty`.
         wrong: [N] bool.
         max_error: e, the error rate allowed among accepted answers.
         certainty: that it holds, whichever share is chosen.

@@ -1,10 +1,10 @@
 """Split conformal prediction: sets of answers that hold the right one as often as they say.
 
-On n calibration examples the label y gets a score that rises with doubt; the threshold is their
-⌈(n + 1)(1 - α)⌉-th smallest score, and a set holds every class whose score is at most that. If the
-calibration and the test images are exchangeable, P(label in set) >= 1 - α, over both of them and
-whatever the classifier (Vovk et al. 2005; Papadopoulos et al. 2002). Where n < 1/α - 1 there is no
-such score: the threshold is infinite and every set holds all classes.
+On n calibration examples the label y gets a score that is high where its probability is low; the
+threshold is their ⌈(n + 1)(1 - α)⌉-th smallest score, and a set holds every class whose score is at
+most that. If the calibration and the test images are exchangeable, P(label in set) >= 1 - α, over
+both of them and whatever the classifier (Vovk et al. 2005; Papadopoulos et al. 2002). Where n <
+1/α - 1 there is no such score: the threshold is infinite and every set holds all classes.
 
 - `plain`: 1 - p_y (LAC; Sadinle et al. 2019). The smallest sets on average, but the hard images
   pay for the easy ones. As the score -log p_y, which gives the same sets.

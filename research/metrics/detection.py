@@ -1,8 +1,8 @@
 """Detection: does a score put the positives above the negatives?
 
-For errors the positives are the wrong answers; out of distribution, the strange images. The score
-rises with doubt. The curves step from one distinct score to the next, so ties are one point. NaN
-where there are no positives or no negatives.
+For errors the positives are the wrong answers; out of distribution, the strange images. A higher
+score means less sure. The curves step from one distinct score to the next, so ties are one point.
+Every measure is NaN where there are no positives or no negatives.
 """
 
 import numpy as np

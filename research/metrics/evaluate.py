@@ -128,34 +128,36 @@ TABLE: dict[str, Metric] = {
         biased=True,
     ),
     "aurc": Metric(
-        lambda s, w: selective.aurc(s.doubt, ~s.correct, weights=w),
+        lambda s, w: selective.aurc(s.uncertainty, ~s.correct, weights=w),
         "The share of errors among the answers it is surest of, averaged over how many are kept. "
         "Lower is better.",
     ),
     "e_aurc": Metric(
-        lambda s, w: selective.e_aurc(s.doubt, ~s.correct, weights=w),
+        lambda s, w: selective.e_aurc(s.uncertainty, ~s.correct, weights=w),
         "The same, less what a perfect ranking of these answers would get. 0 is best.",
     ),
     **{
         f"accuracy_at_coverage_{c}": Metric(
-            lambda s, w, c=c: selective.accuracy_at_coverage(s.doubt, ~s.correct, c, weights=w),
+            lambda s, w, c=c: selective.accuracy_at_coverage(
+                s.uncertainty, ~s.correct, c, weights=w
+            ),
             f"The share right when it answers only the {c:.0%} of examples it is surest of.",
             coverage=c,
         )
         for c in (0.8, 0.9, 0.95)
     },
     "error_auroc": Metric(
-        lambda s, w: detection.auroc(s.doubt, ~s.correct, weights=w),
+        lambda s, w: detection.auroc(s.uncertainty, ~s.correct, weights=w),
         "The chance that a wrong answer comes with more doubt than a right one: 0.5 is a coin "
         "toss, 1 is best.",
     ),
     "error_aupr": Metric(
-        lambda s, w: detection.aupr(s.doubt, ~s.correct, weights=w),
+        lambda s, w: detection.aupr(s.uncertainty, ~s.correct, weights=w),
         "How pure the answers it doubts most are in errors, averaged over how many errors are "
         "found. 1 is best; chance is the share of errors.",
     ),
     "error_fpr95": Metric(
-        lambda s, w: detection.fpr95(s.doubt, ~s.correct, weights=w),
+        lambda s, w: detection.fpr95(s.uncertainty, ~s.correct, weights=w),
         "The share of right answers one must question to catch 95 % of the wrong ones.",
     ),
     "entropy": Metric(

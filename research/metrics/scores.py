@@ -24,7 +24,7 @@ class Scores(NamedTuple):
     labels: np.ndarray  # [N] int
     probs: np.ndarray  # [N, K] predictive probabilities
     confidence: np.ndarray  # [N] probability of the predicted class
-    doubt: np.ndarray  # [N] 1 - confidence, without cancellation: it tells 1e-20 from 1e-30
+    uncertainty: np.ndarray  # [N] 1 - confidence, without cancellation: it tells 1e-20 from 1e-30
     correct: np.ndarray  # [N] bool: the predicted class is the label
     nll: np.ndarray  # [N] nats; infinite where the label was given probability 0
     entropy: np.ndarray  # [N] nats, of the predictive distribution
@@ -37,15 +37,15 @@ class Predictive(NamedTuple):
 
     log_probs: np.ndarray  # [N, K] float64
     top: np.ndarray  # [N] int: the predicted class, the first of tied ones
-    doubt: np.ndarray  # [N]
+    uncertainty: np.ndarray  # [N]
     entropy: np.ndarray  # [N] nats
     expected_entropy: np.ndarray  # [N] nats, at most the entropy
 
 
 def normalise(log_probs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Log-probabilities [N, K] float64 that sum to 1, the top class [N], and its doubt [N].
+    """Log-probabilities [N, K] float64 that sum to 1, the top class [N], and its uncertainty [N].
 
-    Doubt is 1 - p_top = r / (1 + r), with r = Σ_{k≠top} exp(x_k - x_top).
+    Uncertainty is 1 - p_top = r / (1 + r), with r = Σ_{k≠top} exp(x_k - x_top).
     """
     x = np.asarray(log_probs, np.float64)
     top = np.argmax(x, axis=1)[:, None]  # [N, 1]
@@ -86,12 +86,12 @@ def predictive(log_probs: np.ndarray) -> Predictive:
         normalised = normalise(draw)[0]
         total = np.logaddexp(total, normalised)
         expected_entropy += shannon_entropy(normalised) / len(log_probs)
-    averaged, top, doubt = normalise(total)
+    averaged, top, uncertainty = normalise(total)
     entropy = shannon_entropy(averaged)
     # Entropy is concave, so the expected one is the smaller but for rounding, and one draw has no
     # other to disagree with.
     expected_entropy = np.minimum(expected_entropy, entropy) if len(log_probs) > 1 else entropy
-    return Predictive(averaged, top, doubt, entropy, expected_entropy)
+    return Predictive(averaged, top, uncertainty, entropy, expected_entropy)
 
 
 def disagreement(log_probs: np.ndarray) -> float:
@@ -134,8 +134,8 @@ def scores(log_probs: np.ndarray, labels: np.ndarray) -> Scores:
     return Scores(
         labels=labels,
         probs=np.exp(p.log_probs),
-        confidence=1 - p.doubt,
-        doubt=p.doubt,
+        confidence=1 - p.uncertainty,
+        uncertainty=p.uncertainty,
         correct=p.top == labels,
         nll=-p.log_probs[np.arange(num_examples), labels],
         entropy=p.entropy,

@@ -71,8 +71,8 @@ def test_plain_sets_hold_the_classes_at_least_as_probable_as_the_threshold():
     log_probs, labels = _sample(np.random.default_rng(1), 200)
     fit = fit_conformal(log_probs, labels, 0.2)
     probs = np.exp(log_probs[0])
-    doubts = np.sort(1 - probs[np.arange(200), labels])  # the score as published
-    expected = 1 - probs <= doubts[161 - 1] + 1e-12
+    nonconformity = np.sort(1 - probs[np.arange(200), labels])  # the score as published
+    expected = 1 - probs <= nonconformity[161 - 1] + 1e-12
     np.testing.assert_array_equal(conformal_sets(fit, log_probs), expected)
 
 
@@ -106,8 +106,8 @@ def test_draws_are_averaged_as_probabilities():
 
 def test_saturated_float32_predictions_are_told_apart():
     """Doubts from 1e-9 to 1e-12: in float32 every top probability is 1."""
-    doubt = np.logspace(-12, -9, 19)
-    log_probs = np.stack([np.zeros(19), np.log(doubt)], axis=1).astype(np.float32)[None]
+    uncertainty = np.logspace(-12, -9, 19)
+    log_probs = np.stack([np.zeros(19), np.log(uncertainty)], axis=1).astype(np.float32)[None]
     fit = fit_conformal(log_probs, np.zeros(19, int), 0.5)
     held = conformal_sets(fit, log_probs)
     np.testing.assert_array_equal(held[:, 0], np.arange(19) < 10)

@@ -8,11 +8,13 @@ from research.metrics.detection import aupr, auroc, fpr95
 def test_against_scikit_learn(sample):
     s = sample.scores
     wrong = ~s.correct
-    assert auroc(s.doubt, wrong) == pytest.approx(roc_auc_score(wrong, s.doubt), rel=1e-12)
-    expected = average_precision_score(wrong, s.doubt)
-    assert aupr(s.doubt, wrong) == pytest.approx(expected, rel=1e-12)
-    fpr, tpr, _ = roc_curve(wrong, s.doubt, drop_intermediate=False)
-    assert fpr95(s.doubt, wrong) == pytest.approx(fpr[tpr >= 0.95].min(), rel=1e-12)
+    assert auroc(s.uncertainty, wrong) == pytest.approx(
+        roc_auc_score(wrong, s.uncertainty), rel=1e-12
+    )
+    expected = average_precision_score(wrong, s.uncertainty)
+    assert aupr(s.uncertainty, wrong) == pytest.approx(expected, rel=1e-12)
+    fpr, tpr, _ = roc_curve(wrong, s.uncertainty, drop_intermediate=False)
+    assert fpr95(s.uncertainty, wrong) == pytest.approx(fpr[tpr >= 0.95].min(), rel=1e-12)
 
 
 def test_fpr95_at_exactly_95_percent():

@@ -41,27 +41,27 @@ def test_mutual_information_is_never_negative():
 
 
 @pytest.mark.parametrize("log_odds", [1.0, 16.0, 20.7, 40.0, 90.0])
-def test_doubt_survives_a_float32_softmax_that_rounds_to_one(log_odds):
+def test_uncertainty_survives_a_float32_softmax_that_rounds_to_one(log_odds):
     # A float32 softmax gives the top class log p = 0 from log-odds of about 17 on.
     logits = np.array([[0.0, -log_odds]], np.float32)
     log_probs = np.asarray(jax.nn.log_softmax(logits))
     assert log_odds < 17 or log_probs[0, 0] == 0
     s = scores(log_probs[None], np.array([0]))
-    doubt = 1 / (1 + np.exp(np.float64(np.float32(log_odds))))
-    np.testing.assert_allclose(s.doubt, doubt, rtol=1e-5)
-    np.testing.assert_allclose(s.nll, -np.log1p(-doubt), rtol=1e-5)
+    uncertainty = 1 / (1 + np.exp(np.float64(np.float32(log_odds))))
+    np.testing.assert_allclose(s.uncertainty, uncertainty, rtol=1e-5)
+    np.testing.assert_allclose(s.nll, -np.log1p(-uncertainty), rtol=1e-5)
     wrong = scores(log_probs[None], np.array([1]))
-    np.testing.assert_allclose(wrong.nll, -np.log(doubt), rtol=1e-6)
+    np.testing.assert_allclose(wrong.nll, -np.log(uncertainty), rtol=1e-6)
 
 
-def test_a_nearly_sure_average_keeps_its_doubt():
+def test_a_nearly_sure_average_keeps_its_uncertainty():
     draws = np.log([[[1 - 1e-9, 1e-9]], [[1 - 3e-9, 3e-9]]]).astype(np.float32)
-    np.testing.assert_allclose(predictive(draws).doubt, 2e-9, rtol=1e-5)
+    np.testing.assert_allclose(predictive(draws).uncertainty, 2e-9, rtol=1e-5)
 
 
 def test_probability_zero():
     s = scores(np.array([[[0.0, -np.inf], [0.0, -np.inf]]]), np.array([0, 1]))
-    np.testing.assert_array_equal(s.doubt, [0, 0])
+    np.testing.assert_array_equal(s.uncertainty, [0, 0])
     np.testing.assert_array_equal(s.nll, [0, np.inf])
     np.testing.assert_array_equal(s.entropy, [0, 0])
 

@@ -13,12 +13,12 @@ def slow_aurc(wrong_in_order):
 
 def test_aurc_against_a_slow_loop(smooth):
     s = smooth.scores
-    expected = slow_aurc((~s.correct)[np.argsort(s.doubt)])
-    assert aurc(s.doubt, ~s.correct) == pytest.approx(expected, rel=1e-12)
+    expected = slow_aurc((~s.correct)[np.argsort(s.uncertainty)])
+    assert aurc(s.uncertainty, ~s.correct) == pytest.approx(expected, rel=1e-12)
 
 
 def test_ties_take_the_expected_value_over_their_orders():
-    doubt = np.array([0.1, 0.2, 0.2, 0.2, 0.2, 0.7, 0.7])
+    uncertainty = np.array([0.1, 0.2, 0.2, 0.2, 0.2, 0.7, 0.7])
     wrong = np.array([False, True, False, True, False, True, False])
     orders = [
         (0, *middle, *last)
@@ -26,10 +26,10 @@ def test_ties_take_the_expected_value_over_their_orders():
         for last in itertools.permutations((5, 6))
     ]
     expected = np.mean([slow_aurc(wrong[list(order)]) for order in orders])
-    assert aurc(doubt, wrong) == pytest.approx(expected, rel=1e-12)
+    assert aurc(uncertainty, wrong) == pytest.approx(expected, rel=1e-12)
     # 3 of 7 is a coverage of 0.43, which cuts through the tied four.
     right = np.mean([1 - np.mean(wrong[list(order[:3])]) for order in orders])
-    assert accuracy_at_coverage(doubt, wrong, 3 / 7) == pytest.approx(right, rel=1e-12)
+    assert accuracy_at_coverage(uncertainty, wrong, 3 / 7) == pytest.approx(right, rel=1e-12)
 
 
 def test_one_tie_has_the_risk_of_the_whole():
@@ -54,11 +54,11 @@ def test_all_right_and_all_wrong(wrong):
 def test_accuracy_at_coverage_against_a_sort(smooth, coverage):
     s = smooth.scores
     keep = round(450 * coverage)
-    expected = s.correct[np.argsort(s.doubt)][:keep].mean()
-    assert accuracy_at_coverage(s.doubt, ~s.correct, coverage) == pytest.approx(expected)
+    expected = s.correct[np.argsort(s.uncertainty)][:keep].mean()
+    assert accuracy_at_coverage(s.uncertainty, ~s.correct, coverage) == pytest.approx(expected)
 
 
-def test_doubts_below_rounding_still_rank():
+def test_uncertainties_below_rounding_still_rank():
     # All three confidences are exactly 1.0 in float64.
-    doubt = np.array([1e-40, 1e-30, 1e-20])
-    assert aurc(doubt, np.array([False, False, True])) == pytest.approx(1 / 9)
+    uncertainty = np.array([1e-40, 1e-30, 1e-20])
+    assert aurc(uncertainty, np.array([False, False, True])) == pytest.approx(1 / 9)

@@ -59,7 +59,7 @@ def examine(evidence: Evidence) -> Verdict:
 
 def _from_predictions(test: Scores) -> Verdict:
     """From the predictions alone there is no more than a suspicion."""
-    if len(test.labels) >= LEAST_ROWS and test.correct.all() and test.doubt.mean() < 1e-3:
+    if len(test.labels) >= LEAST_ROWS and test.correct.all() and test.uncertainty.mean() < 1e-3:
         return unknown(
             f"All {format.count(len(test.labels))} rows are right, at "
             f"{format.percent(test.confidence.mean())} confidence: that is how training images "

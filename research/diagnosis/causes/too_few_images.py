@@ -22,7 +22,7 @@ def examine(evidence: Evidence) -> Verdict:
     """Whether the test images leave open an error rate far above the one claimed."""
     scores = evidence.scores["test"]
     n, errors = len(scores.labels), int((~scores.correct).sum())
-    claimed = float(scores.doubt.mean())
+    claimed = float(scores.uncertainty.mean())
     error_rate = clopper_pearson(errors, n, certainty=0.95)
     rate, bound = error_rate.value, error_rate.high
     smallest = perfectly_calibrated_ece(scores.confidence, seed=evidence.seed).high
