@@ -84,6 +84,17 @@ class Model(NamedTuple):
     head: tuple[str, ...] = ()
     likelihood: Likelihood = CATEGORICAL  # what the outputs mean
 
+    def initial(self, key: jax.Array, images: jax.Array, start: Any = None) -> Any:
+        """The parameters that training starts from: `start`, or new ones where that is None."""
+        return self.init(key, images) if start is None else start
+
+    def predictive(self, params: Any, images: jax.Array) -> jax.Array:
+        """What one network predicts: log-probabilities [B, K], unless the likelihood is another.
+
+        It is the `apply` of a method whose draws are parameters.
+        """
+        return self.likelihood.predictive(self.apply(params, images))
+
 
 class Training(NamedTuple):
     """How a method is trained unless told otherwise, relative to how `point` is trained.

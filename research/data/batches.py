@@ -9,6 +9,7 @@ from functools import lru_cache
 
 import jax
 import numpy as np
+from tqdm import tqdm
 
 from research.data.dataset import Images, Split
 from research.data.streamed import StreamedImages, ahead
@@ -79,13 +80,40 @@ def training_batches(
     return ahead(batch_of, start_step, stop)
 
 
+def padded_batches(
+    images: Images, batch_size: int, progress: str | None = None
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Every image once, in batches of one size, so that what is computed of them compiles once.
+
+    Args:
+        images: [N, ...], N >= 1.
+        batch_size: B.
+        progress: the name of a progress bar, shown on a terminal; None: no bar.
+
+    Returns:
+        Pairs of images [B, ...] and `present` [B] float32: 1, or 0 for the copies of the last
+        batch's first image that fill it up.
+    """
+    n = len(images)
+
+    def batch_of(number):
+        index = np.arange(number * batch_size, (number + 1) * batch_size)
+        present = index < n
+        return images[np.where(present, index, index[0])], present.astype(np.float32)
+
+    count = -(-n // batch_size)
+    streamed = isinstance(images, StreamedImages)
+    batches = ahead(batch_of, 0, count) if streamed else map(batch_of, range(count))
+    disable = None if progress else True  # None: where there is no terminal
+    return iter(
+        tqdm(batches, desc=progress, total=count, unit="batch", leave=False, disable=disable)
+    )
+
+
 def map_batches(
     function: Callable[[np.ndarray], jax.Array], images: Images, batch_size: int, axis: int = 0
 ) -> np.ndarray:
     """Applies a function to every image once, batch by batch: N results for N images.
-
-    The last batch is filled up with copies of its first image, so that the function compiles once,
-    and its result is cut again.
 
     Args:
         function: [B, ...] -> an array whose axis `axis` is B.
@@ -96,14 +124,6 @@ def map_batches(
     Returns:
         The results, joined along `axis`.
     """
-    n = len(images)
-
-    def batch_of(number):
-        index = np.arange(number * batch_size, (number + 1) * batch_size)
-        return images[np.where(index < n, index, index[0])]
-
-    count = -(-n // batch_size)
-    streamed = isinstance(images, StreamedImages)
-    batches = ahead(batch_of, 0, count) if streamed else map(batch_of, range(count))
-    results = np.concatenate([np.asarray(function(batch)) for batch in batches], axis)
-    return results[(slice(None),) * axis + (slice(n),)]
+    batches = padded_batches(images, batch_size)
+    results = np.concatenate([np.asarray(function(batch)) for batch, _ in batches], axis)
+    return results[(slice(None),) * axis + (slice(len(images)),)]

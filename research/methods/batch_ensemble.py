@@ -29,8 +29,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from research.method import Method, Model, Training, batch_metrics
-from research.runtime.errors import UserError
+from research.method import Method, Model, Training
+from research.methods._options import ABOVE_0, FROM_0, WHOLE_FROM_1, checked, one_of
 
 TRAINING = Training(epochs=1.5)  # Wen et al.: half as long again, as members share the batches
 # Of the factors at the start: softplus(RHO) is 0.03, the authors' dropout rate of 1e-3.
@@ -131,21 +131,13 @@ def draw_factors(key: jax.Array, params, own: Own, num_members: int, member: jax
     return {name: (next(factors), next(factors), biases.get(name)) for name in names}
 
 
-def _check(num_members, posterior, prior_std, spread, num_samples) -> None:
-    def refuse(option, value, way_out):
-        raise UserError(f"batch_ensemble({option}={value}): give {way_out}")
-
-    for option, value in (("num_members", num_members), ("num_samples", num_samples)):
-        if not isinstance(value, int) or value < 1:
-            refuse(option, value, "a whole number from 1")
-    if posterior not in ("gaussian", "point"):
-        refuse("posterior", posterior, "gaussian or point")
-    if not (isinstance(prior_std, int | float) and 0 < prior_std < math.inf):
-        refuse("prior_std", prior_std, "a number above 0")
-    if not (isinstance(spread, int | float) and 0 <= spread < math.inf):
-        refuse("spread", spread, "a number from 0")
-
-
+@checked(
+    num_members=WHOLE_FROM_1,
+    posterior=one_of("gaussian", "point"),
+    prior_std=ABOVE_0,
+    spread=FROM_0,
+    num_samples=WHOLE_FROM_1,
+)
 def batch_ensemble(
     model: Model,
     tx: optax.GradientTransformation,
@@ -176,12 +168,11 @@ def batch_ensemble(
     Raises:
         UserError: an option is out of range.
     """
-    _check(num_members, posterior, prior_std, spread, num_samples)
     is_gaussian = posterior == "gaussian"
     per_member = num_samples if is_gaussian else 1
 
     def init(key, images, start=None):
-        params = model.init(key, images) if start is None else start
+        params = model.initial(key, images, start)
         names = _with_factors(params)
         size = num_members * sum(sum(params[name]["kernel"].shape[-2:]) for name in names)
         mean = 1.0 + spread * jax.random.normal(jax.random.fold_in(key, 1), (size,))
@@ -201,7 +192,7 @@ def batch_ensemble(
             params, own = trained
             factors = draw_factors(factor_key, params, own, num_members, member)
             logits = run_members(model.apply, params, factors, batch.images, dropout_key)
-            metrics = batch_metrics(logits, batch.labels)
+            metrics = model.likelihood.metrics(logits, batch.labels)
             metrics["loss"] = metrics["nll"]
             if is_gaussian:
                 kl = gaussian_kl(own.mean, jax.nn.softplus(own.rho), prior_std)
@@ -226,14 +217,12 @@ def batch_ensemble(
             params[name] = {"kernel": kernel * outer} | ({} if bias is None else {"bias": bias})
         return params  # W * (r s^T): a network like any other
 
-    def apply(params, images):
-        return jax.nn.log_softmax(model.apply(params, images))  # [B, K]
-
     def summary(state):
         spread = jnp.std(state.own.mean.reshape(num_members, -1), axis=0)
-        told = {"members_apart": jnp.mean(spread)}
-        return told | (
-            {"median_sigma": jnp.median(jax.nn.softplus(state.own.rho))} if is_gaussian else {}
-        )
+        scalars = {"members_apart": jnp.mean(spread)}
+        if is_gaussian:
+            scalars["median_sigma"] = jnp.median(jax.nn.softplus(state.own.rho))
+        return scalars
 
-    return Method(init, step, draw, apply, summary=summary, num_draws=num_members * per_member)
+    num_draws = num_members * per_member
+    return Method(init, step, draw, model.predictive, summary=summary, num_draws=num_draws)

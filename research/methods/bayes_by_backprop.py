@@ -15,46 +15,23 @@ weights far outnumber images, a prior around 0 at β = 1 can outweigh the data, 
 predicts nothing: a lower `beta` or `bayes=head` is the way out.
 """
 
-import math
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from research.method import Method, Model, Training
+from research.method import Method, Model, Training, no_finish
+from research.methods._options import ABOVE_0, FROM_0, WHOLE_FROM_1, checked, number, one_of
 from research.posteriors import mean_field, priors
 from research.posteriors.estimators import ESTIMATORS
 from research.posteriors.mean_field import MeanField
 from research.posteriors.objective import minibatch_weight, negative_elbo, warmup
 from research.posteriors.parameters import CHOICES, Leaves, join, split
-from research.runtime.errors import UserError
+from research.posteriors.priors import Prior
 
 TRAINING = Training(start="point")
-UNITS = ("fan_in", "weight", "none")
 SUMMARY_WEIGHTS = 2**16  # medians over more weights than these are of a regular sample
-WORDS = {
-    "estimator": tuple(ESTIMATORS),
-    "prior": ("gaussian", "mixture", "laplace", "centred", "hierarchical"),
-    "bayes": CHOICES,
-    "bias_prior": (True, False),
-    "prior_relative_to": ("fan_in", "none"),
-    "sigma_relative_to": UNITS,
-    "minibatch_kl": ("uniform", "blundell"),
-}
-NUMBERS = {
-    **dict.fromkeys(
-        ("prior_sigma", "mixture_sigma_1", "mixture_sigma_2", "initial_sigma"),
-        (lambda value: 0 < value < math.inf, "a number above 0"),
-    ),
-    "mixture_pi": (lambda value: 0 < value < 1, "a share above 0 and below 1"),
-    "kl_warmup": (lambda value: 0 <= value <= 1, "a share of the training, 0 to 1"),
-    "beta": (lambda value: 0 <= value < math.inf, "0 or more"),
-    **dict.fromkeys(
-        ("train_samples", "num_samples"),
-        (lambda value: value >= 1 and value == int(value), "a whole number from 1"),
-    ),
-}
 
 
 class BayesByBackpropState(NamedTuple):
@@ -67,24 +44,18 @@ class BayesByBackpropState(NamedTuple):
     step: jax.Array  # int32
 
 
-def _refuse(name: str, value, way_out: str) -> None:
-    raise UserError(f"bayes_by_backprop({name}={value}): {way_out}")
+def _with_loss(metrics: dict, posterior: MeanField, num_train: int, weight) -> tuple:
+    """The loss, and the metrics with it; `kl` is replaced by the KL per example and per weight."""
+    kl = metrics.pop("kl")
+    loss = negative_elbo(metrics["nll"], kl, num_train, weight)
+    count = sum(leaf.size for leaf in posterior.mean.values())
+    kls = {"kl_per_example": kl / num_train, "kl_per_weight": kl / count}
+    return loss, metrics | kls | {"loss": loss}
 
 
-def _check(options: dict) -> None:
-    """Raises a `UserError` for the first option whose value means nothing."""
-    for name, choices in WORDS.items():
-        if options[name] not in choices:
-            _refuse(name, options[name], f"choose from {', '.join(map(str, choices))}")
-    for name, (is_right, told) in NUMBERS.items():
-        value = options[name]
-        if isinstance(value, jax.Array):  # one of a sweep's, unknown while tracing
-            continue
-        if isinstance(value, bool) or not isinstance(value, int | float) or not is_right(value):
-            _refuse(name, value, f"give {told}")
-
-
-def _medians(posterior: MeanField) -> dict[str, jax.Array]:
+def _medians(state: BayesByBackpropState) -> dict[str, jax.Array]:
+    """The medians of σ and of σ/|μ|, over at most `SUMMARY_WEIGHTS` weights."""
+    posterior = state.posterior
     leaves = jax.tree.leaves(posterior.mean)
     stride = -(-sum(leaf.size for leaf in leaves) // SUMMARY_WEIGHTS)
 
@@ -96,6 +67,51 @@ def _medians(posterior: MeanField) -> dict[str, jax.Array]:
     return {"sigma": jnp.median(deviation), "sigma_over_mu": jnp.median(ratio)}
 
 
+class PriorOptions(NamedTuple):
+    """The options of a prior, under the names that `bayes_by_backprop` has for them."""
+
+    prior: str
+    prior_sigma: float
+    prior_relative_to: str
+    mixture_pi: float
+    mixture_sigma_1: float
+    mixture_sigma_2: float
+
+    def build(self, posterior: MeanField, centre: Leaves) -> Prior:
+        """The prior of these weights; `centre` is where the centred one has its mean."""
+        units = mean_field.units(posterior.mean, self.prior_relative_to)
+        scale = {path: self.prior_sigma * unit for path, unit in units.items()}
+        match self.prior:
+            case "gaussian":
+                return priors.gaussian(scale)
+            case "centred":
+                return priors.gaussian(scale, centre)
+            case "laplace":
+                return priors.laplace(jax.tree.map(lambda s: s * 0.5**0.5, scale))
+            case "mixture":
+                return priors.mixture(self.mixture_pi, self.mixture_sigma_1, self.mixture_sigma_2)
+            case "hierarchical":
+                return priors.hierarchical()
+
+
+@checked(
+    estimator=one_of(*ESTIMATORS),
+    prior=one_of("gaussian", "mixture", "laplace", "centred", "hierarchical"),
+    prior_sigma=ABOVE_0,
+    prior_relative_to=one_of("fan_in", "none"),
+    mixture_pi=number(lambda value: 0 < value < 1, "a share above 0 and below 1"),
+    mixture_sigma_1=ABOVE_0,
+    mixture_sigma_2=ABOVE_0,
+    bayes=one_of(*CHOICES),
+    bias_prior=one_of(True, False),
+    initial_sigma=ABOVE_0,
+    sigma_relative_to=one_of("fan_in", "weight", "none"),
+    beta=FROM_0,
+    minibatch_kl=one_of("uniform", "blundell"),
+    kl_warmup=number(lambda value: 0 <= value <= 1, "a share of the training, 0 to 1"),
+    train_samples=WHOLE_FROM_1,
+    num_samples=WHOLE_FROM_1,
+)
 def bayes_by_backprop(
     model: Model,
     tx: optax.GradientTransformation,
@@ -150,27 +166,13 @@ def bayes_by_backprop(
     Raises:
         UserError: an option has no such value.
     """
-    _check(locals())
 
-    def the_prior(posterior, centre):
-        scale = {
-            path: prior_sigma * unit
-            for path, unit in mean_field.units(posterior.mean, prior_relative_to).items()
-        }
-        match prior:
-            case "gaussian":
-                return priors.gaussian(scale)
-            case "centred":
-                return priors.gaussian(scale, centre)
-            case "laplace":
-                return priors.laplace(jax.tree.map(lambda s: s * 0.5**0.5, scale))
-            case "mixture":
-                return priors.mixture(mixture_pi, mixture_sigma_1, mixture_sigma_2)
-            case "hierarchical":
-                return priors.hierarchical()
+    prior_options = PriorOptions(
+        prior, prior_sigma, prior_relative_to, mixture_pi, mixture_sigma_1, mixture_sigma_2
+    )
 
     def init(key, images, start=None):
-        params = model.init(key, images) if start is None else start
+        params = model.initial(key, images, start)
         uncertain, certain = split(params, model, bayes, with_biases=bias_prior)
         posterior = mean_field.around(uncertain, initial_sigma, sigma_relative_to)
         centre = jax.tree.map(jnp.array, uncertain) if prior == "centred" else {}
@@ -179,56 +181,34 @@ def bayes_by_backprop(
 
     def pass_once(key, posterior, certain, centre, batch):
         pass_key, draw_key = jax.random.split(key)
-        logits, draw = ESTIMATORS[estimator](
-            model.apply, posterior, certain, batch.images, pass_key
-        )
-        metrics = model.likelihood.metrics(logits, batch.labels)
-        p = the_prior(posterior, centre)
+        estimate = ESTIMATORS[estimator]
+        logits, draw = estimate(model.apply, posterior, certain, batch.images, pass_key)
+        p = prior_options.build(posterior, centre)
         if p.needs_draw and draw is None:
             draw = mean_field.sample(draw_key, posterior)
-        return metrics | {"kl": p.kl(posterior, draw)}
+        return model.likelihood.metrics(logits, batch.labels) | {"kl": p.kl(posterior, draw)}
 
     def step(key, state, batch):
         weight = beta * minibatch_weight(minibatch_kl, state.step, steps_per_epoch)
         weight = weight * warmup(state.step, kl_warmup * num_steps)
 
         def objective(trained):
-            passes = [
-                pass_once(each, *trained, state.centre, batch)
-                for each in jax.random.split(key, train_samples)
-            ]
+            keys = jax.random.split(key, train_samples)
+            passes = [pass_once(k, *trained, state.centre, batch) for k in keys]
             metrics = jax.tree.map(lambda *values: sum(values) / train_samples, *passes)
-            kl = metrics.pop("kl")
-            loss = negative_elbo(metrics["nll"], kl, num_train, weight)
-            count = sum(leaf.size for leaf in trained[0].mean.values())
-            kls = {"kl_per_example": kl / num_train, "kl_per_weight": kl / count}
-            return loss, metrics | kls | {"loss": loss}
+            return _with_loss(metrics, trained[0], num_train, weight)
 
         trained = state.posterior, state.certain
         gradients, metrics = jax.grad(objective, has_aux=True)(trained)
         # Weight decay is a prior, and uncertain weights have one: for the decay they are 0.
         decayed = jax.tree.map(jnp.zeros_like, state.posterior), state.certain
         updates, opt_state = tx.update(gradients, state.opt_state, decayed)
-        posterior, certain = optax.apply_updates(trained, updates)
-        step = state.step + 1
-        return BayesByBackpropState(posterior, certain, state.centre, opt_state, step), metrics
+        moved = optax.apply_updates(trained, updates)
+        return BayesByBackpropState(*moved, state.centre, opt_state, state.step + 1), metrics
 
     def draw(key, state, index):
         weights = mean_field.sample(jax.random.fold_in(key, index), state.posterior)
         return join(weights, state.certain)
 
-    def apply(params, images):
-        return model.likelihood.predictive(model.apply(params, images))  # [B, K]
-
-    def summary(state):
-        return _medians(state.posterior)
-
-    return Method(
-        init,
-        step,
-        draw,
-        apply,
-        summary=summary,
-        num_draws=num_samples,
-        together=bayes != "all",
-    )
+    apply, together = model.predictive, bayes != "all"
+    return Method(init, step, draw, apply, no_finish, _medians, num_samples, together)

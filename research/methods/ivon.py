@@ -24,11 +24,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from research.method import Method, Model, Training
-from research.runtime.errors import UserError
+from research.methods._options import ABOVE_0, WHOLE_FROM_1, checked, number, or_none
 
 TRAINING = Training(start="point", learning_rate=5.0, schedule="cosine", keep="last")
 
@@ -73,30 +72,29 @@ def initial_hessian(params: Any, num_train: int, h0: float | None) -> Any:
     return jax.tree.map(first, params)
 
 
+class Constants(NamedTuple):
+    """What stays the same in all steps."""
+
+    num_train: int  # N
+    weight_decay: float  # d
+    beta1: float  # memory of the gradient's mean
+    beta2: float  # memory of the Hessian's mean
+    h0: float | None  # see `initial_hessian`
+
+
 def update(
-    state: IvonState,
-    gradient: Any,
-    noise: Any,
-    rate: jax.Array | float,
-    num_train: int,
-    weight_decay: float,
-    beta1: float,
-    beta2: float,
-    h0: float | None,
+    state: IvonState, gradient: Any, noise: Any, rate: jax.Array | float, constants: Constants
 ) -> IvonState:
     """One step of IVON.
 
     Args:
-        state: before the step.
-        gradient: of the mean NLL at `draw_weights(noise, state, ...)`.
+        state: the Gaussian before the step.
+        gradient: the gradient of the mean NLL at `draw_weights(noise, state, ...)`.
         noise: the z of that draw.
         rate: r.
-        num_train: N.
-        weight_decay: d.
-        beta1: of the gradient's mean.
-        beta2: of the Hessian's mean.
-        h0: as of `initial_hessian`.
+        constants: N, d and the memories.
     """
+    num_train, weight_decay, beta1, beta2, h0 = constants
     number = state.step + 1
     momentum = jax.tree.map(
         lambda old, new: beta1 * old + (1 - beta1) * new, state.momentum, gradient
@@ -117,25 +115,15 @@ def update(
     return IvonState(mean, hessian, momentum, number)
 
 
-def _check(**options) -> None:
-    limits = {
-        "prior_precision": (0, np.inf),
-        "beta1": (0, 1),
-        "beta2": (0, 1),
-    }
-    if options["h0"] is not None:
-        limits["h0"] = (0, np.inf)
-    for name, (low, high) in limits.items():
-        value = options[name]
-        inside = isinstance(value, int | float) and low < value < high
-        if not (inside or (name == "beta1" and value == 0)):
-            wanted = "above 0" if high == np.inf else "between 0 and 1"
-            raise UserError(f"ivon({name}={value}): give a number {wanted}")
-    count = options["num_samples"]
-    if not (isinstance(count, int) and count >= 1):
-        raise UserError(f"ivon(num_samples={count}): give a whole number, 1 or more")
-
-
+@checked(
+    prior_precision=ABOVE_0,
+    h0=or_none(ABOVE_0, "to begin by fan-in"),
+    beta1=number(lambda value: 0 <= value < 1, "a number from 0 to below 1"),
+    beta2=or_none(
+        number(lambda value: 0 < value < 1, "a number above 0 and below 1"), "for 1 - 2/num_steps"
+    ),
+    num_samples=WHOLE_FROM_1,
+)
 def ivon(
     model: Model,
     learning_rate: optax.ScalarOrSchedule,
@@ -168,14 +156,12 @@ def ivon(
         UserError: an option is out of range.
     """
     beta2 = 1 - 2 / max(num_steps, 4) if beta2 is None else beta2
-    _check(
-        h0=h0, prior_precision=prior_precision, beta1=beta1, beta2=beta2, num_samples=num_samples
-    )
     weight_decay = prior_precision / num_train
+    constants = Constants(num_train, weight_decay, beta1, beta2, h0)
     rate_at = learning_rate if callable(learning_rate) else lambda step: learning_rate
 
     def init(key, images, start=None):
-        mean = model.init(key, images) if start is None else start
+        mean = model.initial(key, images, start)
         hessian = jax.tree.map(jnp.full_like, mean, initial_hessian(mean, num_train, h0))
         return IvonState(mean, hessian, jax.tree.map(jnp.zeros_like, mean), jnp.int32(0))
 
@@ -192,15 +178,11 @@ def ivon(
         gradient, metrics = jax.grad(loss, has_aux=True)(weights)
         metrics["loss"] = metrics["nll"]
         rate = rate_at(state.step)
-        state = update(state, gradient, noise, rate, num_train, weight_decay, beta1, beta2, h0)
-        return state, metrics
+        return update(state, gradient, noise, rate, constants), metrics
 
     def draw(key, state, index):
         noise = optax.tree.random_like(jax.random.fold_in(key, index), state.mean)
         return draw_weights(noise, state, num_train, weight_decay)
-
-    def apply(params, images):
-        return model.likelihood.predictive(model.apply(params, images))  # [B, K]
 
     def summary(state):
         ratios = jax.tree.map(
@@ -210,4 +192,4 @@ def ivon(
         )
         return {"sigma_over_mu": jnp.median(jnp.concatenate(jax.tree.leaves(ratios)))}
 
-    return Method(init, step, draw, apply, summary=summary, num_draws=num_samples)
+    return Method(init, step, draw, model.predictive, summary=summary, num_draws=num_samples)

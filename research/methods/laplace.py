@@ -15,6 +15,7 @@ posteriors far too wide. tau need not equal the weight decay of training.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -22,12 +23,19 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from scipy.special import logsumexp
-from tqdm import tqdm
 
-from research.data.batches import map_batches
-from research.data.dataset import Split
-from research.data.streamed import StreamedImages, ahead
+from research.data.batches import map_batches, padded_batches
+from research.data.dataset import Dataset, Split
 from research.method import Method, Model, Training
+from research.methods._options import (
+    ABOVE_0,
+    WHOLE_FROM_1,
+    bad_option,
+    checked,
+    one_of,
+    or_none,
+    require_categorical,
+)
 from research.methods.point import point
 from research.posteriors import curvature, gaussian_softmax, ggn
 from research.posteriors.predictive import predict_split
@@ -36,9 +44,7 @@ from research.runtime.errors import UserError
 
 TRAINING = Training(start="point", epochs=0)
 
-STRUCTURES = ("last_kron", "last_full", "kron", "diag")
 CLOSED_FORMS = {"probit": gaussian_softmax.probit, "bridge": gaussian_softmax.bridge}
-PREDICTIVES = ("draws", *CLOSED_FORMS)
 BATCH = 32
 LARGEST_MAP = 2**19  # examples x classes x pixels that one backward pass holds
 FEATURES_BATCH = 4096
@@ -54,45 +60,6 @@ class LaplaceState(NamedTuple):
     point: Any  # PointState
     curvature: dict[str, curvature.Curvature]  # by layer
     tau: jax.Array  # prior precision, float32
-
-
-def _check_options(structure, prior_precision, fit_prior, predictive, num_samples):
-    def refuse(option, value, way_out):
-        raise UserError(f"laplace({option}={value}): {way_out}")
-
-    if structure not in STRUCTURES:
-        refuse("structure", structure, f"choose from {', '.join(STRUCTURES)}")
-    if predictive not in PREDICTIVES:
-        refuse("predictive", predictive, f"choose from {', '.join(PREDICTIVES)}")
-    if predictive != "draws" and not structure.startswith("last"):
-        refuse("predictive", predictive, "only for a last layer; use draws, or a last_ structure")
-    if fit_prior not in ("valid_nll", "marglik"):
-        refuse("fit_prior", fit_prior, "choose from valid_nll, marglik")
-    if prior_precision is not None and not (
-        isinstance(prior_precision, int | float) and 0 < prior_precision < np.inf
-    ):
-        refuse("prior_precision", prior_precision, "give a number above 0, or None to fit it")
-    if not (isinstance(num_samples, int) and num_samples >= 1):
-        refuse("num_samples", num_samples, "give a whole number of 1 or more")
-
-
-def _batches(split: Split, size: int):
-    """Every example once: images [size, ...], and 1 for those that are there, 0 for filling.
-
-    On a terminal a bar shows how many batches are left.
-    """
-    n = len(split.labels)
-
-    def batch_of(number):
-        index = np.arange(number * size, (number + 1) * size)
-        present = index < n
-        return split.images[np.where(present, index, 0)], present.astype(np.float32)
-
-    count = -(-n // size)
-    streamed = isinstance(split.images, StreamedImages)
-    batches = ahead(batch_of, 0, count) if streamed else map(batch_of, range(count))
-    bar = {"desc": "laplace: curvature", "unit": "batch", "leave": False, "disable": None}
-    return tqdm(batches, total=count, **bar)
 
 
 def _check_last(model, params, images):
@@ -112,6 +79,99 @@ def _check_last(model, params, images):
         )
 
 
+def _fit_curvature(
+    model: Model, structure: str, state: LaplaceState, dataset: Dataset
+) -> dict[str, curvature.Curvature]:
+    """The curvature by layer, by one pass over the training split."""
+    params, images = state.point.params, dataset.train.images
+    size = min(BATCH, dataset.num_train)
+    if structure.startswith("last"):
+        _check_last(model, params, images[np.arange(1)])
+    else:
+        pixels = math.prod(images.shape[1:-1])
+        size = min(size, max(1, LARGEST_MAP // (pixels * len(dataset.classes))))
+    batches = padded_batches(images, size, "laplace: curvature")
+    layers, kind = tuple(state.curvature), structure.removeprefix("last_")
+    return curvature.fit_curvature(model, params, layers, kind, batches)
+
+
+def _draw_differences(key: jax.Array, state: LaplaceState) -> dict[str, jax.Array]:
+    """A draw of w - w*: a matrix for each uncertain layer."""
+    params, keys = state.point.params, jax.random.split(key, len(state.curvature))
+    return {
+        name: curvature.sample(k, each, state.tau, ggn.to_matrix(params[name]).shape)
+        for k, (name, each) in zip(keys, sorted(state.curvature.items()), strict=True)
+    }
+
+
+def _last_layer(model: Model, predictive: str) -> tuple[Callable, Callable, Callable]:
+    """`draw` and `apply` where the last layer alone is uncertain, and `head`.
+
+    `head` takes a network and the last layer's inputs [B, D] to log-probabilities.
+    """
+
+    def draw(key, state, index):
+        params, (name,) = state.point.params, state.curvature
+        weights = ggn.to_matrix(params[name])
+        if predictive == "draws":
+            return params, weights + _draw_differences(jax.random.fold_in(key, index), state)[name]
+        return params, (weights, state.curvature[name], state.tau)
+
+    def head(network, a):
+        _, last = network
+        if predictive == "draws":
+            return jax.nn.log_softmax(gaussian_softmax.two_logits(a @ last))
+        weights, each, tau = last
+        mean, covariance = a @ weights, curvature.output_covariance(each, tau, a)
+        two_logits = gaussian_softmax.two_logits
+        return CLOSED_FORMS[predictive](two_logits(mean), two_logits(covariance))
+
+    def apply(network, images):
+        return head(network, ggn.features(model, network[0], images, model.layers[-1]))
+
+    return draw, apply, head
+
+
+def _every_layer(model: Model) -> tuple[Callable, Callable]:
+    """`draw` and `apply` of the linearised network: its logits and how the draw changes them."""
+
+    def draw(key, state, index):
+        params = state.point.params
+        matrices = _draw_differences(jax.random.fold_in(key, index), state)
+        still = {n: jax.tree.map(jnp.zeros_like, params[n]) for n in params if n not in matrices}
+        moved = {n: ggn.from_matrix(matrix, params[n]) for n, matrix in matrices.items()}
+        return params, still | moved
+
+    def apply(network, images):
+        params, difference = network
+        logits, change = jax.jvp(lambda p: model.apply(p, images), (params,), (difference,))
+        return jax.nn.log_softmax(logits + change)
+
+    return draw, apply
+
+
+def _validation_nll(
+    method: Method, key: jax.Array, state: LaplaceState, valid: Split, batch_size: int
+) -> Callable[[float], float]:
+    """The NLL of the validation split as a function of log10 tau."""
+    labels = np.asarray(valid.labels)
+
+    def nll(log10_tau):
+        tried = state._replace(tau=jnp.float32(10.0**log10_tau))
+        log_probs = predict_split(method, key, tried, valid.images, batch_size)  # [S, N, K]
+        of_label = log_probs[:, np.arange(len(labels)), labels].astype(np.float64)
+        return -np.mean(logsumexp(of_label, axis=0) - np.log(len(of_label)))
+
+    return nll
+
+
+@checked(
+    structure=one_of("last_kron", "last_full", "kron", "diag"),
+    prior_precision=or_none(ABOVE_0, "to fit it"),
+    fit_prior=one_of("valid_nll", "marglik"),
+    predictive=one_of("draws", *CLOSED_FORMS),
+    num_samples=WHOLE_FROM_1,
+)
 def laplace(
     model: Model,
     tx: optax.GradientTransformation,
@@ -136,12 +196,20 @@ def laplace(
         num_samples: S of "draws".
 
     Raises:
-        UserError: options that are not offered; and from `init`, a network that has no layers to
-            look into, or one that is too large for the structure.
+        UserError: options that are not offered, or a likelihood that is not categorical; and from
+            `init`, a network that has no layers to look into, or one that is too large for the
+            structure.
     """
-    _check_options(structure, prior_precision, fit_prior, predictive, num_samples)
-    base, kind = point(model, tx), structure.removeprefix("last_")
+    require_categorical("laplace", model)
     is_last, by_draws = structure.startswith("last"), predictive == "draws"
+    if not by_draws and not is_last:
+        way_out = "only for a last layer; use draws, or a last_ structure"
+        raise bad_option("laplace", "predictive", predictive, way_out)
+    base, kind = point(model, tx), structure.removeprefix("last_")
+    if is_last:
+        draw, apply, head = _last_layer(model, predictive)
+    else:
+        draw, apply = _every_layer(model)
 
     def init(key, images, start=None):
         inner = base.init(key, images, start)
@@ -154,78 +222,25 @@ def laplace(
         inner, metrics = base.step(key, state.point, batch)
         return state._replace(point=inner), metrics
 
-    def sample(key, state):
-        """Differences of weights, a matrix for each uncertain layer."""
-        params, keys = state.point.params, jax.random.split(key, len(state.curvature))
-        return {
-            name: curvature.sample(k, each, state.tau, ggn.to_matrix(params[name]).shape)
-            for k, (name, each) in zip(keys, sorted(state.curvature.items()), strict=True)
-        }
-
-    def draw_last(key, state, index):
-        params, (name,) = state.point.params, state.curvature
-        weights = ggn.to_matrix(params[name])
-        if by_draws:
-            return params, weights + sample(jax.random.fold_in(key, index), state)[name]
-        return params, (weights, state.curvature[name], state.tau)
-
-    def head(network, a):
-        """From the last layer's inputs a [B, D] to log-probabilities."""
-        _, last = network
-        if by_draws:
-            return jax.nn.log_softmax(gaussian_softmax.two_logits(a @ last))
-        weights, each, tau = last
-        mean, covariance = a @ weights, curvature.output_covariance(each, tau, a)
-        two_logits = gaussian_softmax.two_logits
-        return CLOSED_FORMS[predictive](two_logits(mean), two_logits(covariance))
-
-    def apply_last(network, images):
-        return head(network, ggn.features(model, network[0], images, model.layers[-1]))
-
-    def draw_all(key, state, index):
-        params, matrices = state.point.params, sample(jax.random.fold_in(key, index), state)
-        still = {n: jax.tree.map(jnp.zeros_like, params[n]) for n in params if n not in matrices}
-        moved = {n: ggn.from_matrix(matrix, params[n]) for n, matrix in matrices.items()}
-        return params, still | moved
-
-    def apply_all(network, images):
-        params, difference = network
-        logits, change = jax.jvp(lambda p: model.apply(p, images), (params,), (difference,))
-        return jax.nn.log_softmax(logits + change)
-
-    def finish(key, state, dataset):
-        params, images = state.point.params, dataset.valid.images
-        pixels = math.prod(dataset.train.images.shape[1:-1])
-        largest = BATCH if is_last else LARGEST_MAP // (pixels * len(dataset.classes))
-        batches = _batches(dataset.train, min(BATCH, max(1, largest), dataset.num_train))
-        layers = tuple(state.curvature)
-        if is_last:
-            _check_last(model, params, dataset.train.images[np.arange(1)])
-        fitted = curvature.fit_curvature(model, params, layers, kind, batches)
-        state = state._replace(curvature=fitted)
-        if prior_precision is not None:
-            return state._replace(tau=jnp.float32(prior_precision))
+    def fit_tau(key, state, valid):
+        params = state.point.params
         if fit_prior == "marglik":
-            return state._replace(tau=jnp.float32(maximise_evidence(params, fitted)))
-
+            return maximise_evidence(params, state.curvature)
         if is_last:  # what comes before the last layer is the same for every tau
             compute = jax.jit(lambda x: ggn.features(model, params, x, model.layers[-1]))
-            inputs = map_batches(compute, images, BATCH)
+            inputs = valid._replace(images=map_batches(compute, valid.images, BATCH))
             candidate = method._replace(apply=head, together=False)
-            batch_size = min(FEATURES_BATCH, len(inputs)) if by_draws else BATCH
-        else:
-            candidate = method._replace(num_draws=min(GRID_DRAWS, num_samples))
-            inputs, batch_size = images, BATCH
+            size = min(FEATURES_BATCH, len(valid.labels)) if by_draws else BATCH
+            nll = _validation_nll(candidate, key, state, inputs, size)
+            return 10.0 ** minimise(nll, accuracy=0.02)
+        candidate = method._replace(num_draws=min(GRID_DRAWS, num_samples))
+        nll = _validation_nll(candidate, key, state, valid, BATCH)
+        # Every evaluation of a whole network costs GRID_DRAWS passes: powers of ten will do.
+        return 10.0 ** minimise(nll, accuracy=None)
 
-        def valid_nll(u):
-            tried = state._replace(tau=jnp.float32(10.0**u))
-            log_probs = predict_split(candidate, key, tried, inputs, batch_size)  # [S, N, K]
-            labels = dataset.valid.labels
-            of_label = log_probs[:, np.arange(len(labels)), labels].astype(np.float64)
-            return -np.mean(logsumexp(of_label, axis=0) - np.log(len(of_label)))
-
-        # Each look at a whole network costs GRID_DRAWS passes: powers of ten will do.
-        tau = 10.0 ** minimise(valid_nll, accuracy=0.02 if is_last else None)
+    def finish(key, state, dataset):
+        state = state._replace(curvature=_fit_curvature(model, structure, state, dataset))
+        tau = fit_tau(key, state, dataset.valid) if prior_precision is None else prior_precision
         return state._replace(tau=jnp.float32(tau))
 
     def summary(state):
@@ -235,14 +250,6 @@ def laplace(
             "effective_parameters": sum(jnp.sum(x / (x + state.tau)) for x in spectra),
         }
 
-    method = Method(
-        init,
-        step,
-        draw_last if is_last else draw_all,
-        apply_last if is_last else apply_all,
-        finish,
-        summary,
-        num_draws=num_samples if by_draws else 1,
-        together=is_last and by_draws,
-    )
+    num_draws, together = num_samples if by_draws else 1, is_last and by_draws
+    method = Method(init, step, draw, apply, finish, summary, num_draws, together)
     return method

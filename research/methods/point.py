@@ -13,7 +13,6 @@ combine:
 None of them is a likelihood: other methods keep the plain one, which they are derived from.
 """
 
-import math
 from typing import Any, NamedTuple
 
 import jax
@@ -21,23 +20,9 @@ import jax.numpy as jnp
 import optax
 
 from research.method import Method, Model, Training
-from research.runtime.errors import UserError
+from research.methods._options import FROM_0, checked, number, require_categorical
 
 TRAINING = Training()
-
-
-def smooth(labels: jax.Array, num_classes: int, smoothing: float) -> jax.Array:
-    """Label smoothing: 1 - smoothing on the label, and `smoothing` spread evenly over all classes.
-
-    Args:
-        labels: [B] int.
-        num_classes: K.
-        smoothing: from 0 (one-hot) to below 1.
-
-    Returns:
-        Targets [B, K] float32, each summing to 1.
-    """
-    return (1.0 - smoothing) * jax.nn.one_hot(labels, num_classes) + smoothing / num_classes
 
 
 def focal(logits: jax.Array, targets: jax.Array, gamma: float) -> jax.Array:
@@ -88,6 +73,12 @@ class PointState(NamedTuple):
     opt_state: optax.OptState
 
 
+@checked(
+    label_smoothing=number(lambda value: 0 <= value < 1, "a number from 0 to below 1"),
+    focal_gamma=FROM_0,
+    mixup_alpha=FROM_0,
+    l1=FROM_0,
+)
 def point(
     model: Model,
     tx: optax.GradientTransformation,
@@ -111,20 +102,14 @@ def point(
         l1: adds so many times the sum of |w| over all kernels, never biases, to the mean loss.
 
     Raises:
-        UserError: an option is out of range.
+        UserError: an option is out of range, or is for classifiers only and the model is none.
     """
-    for option, value, limit in (
-        ("label_smoothing", label_smoothing, 1),
-        ("focal_gamma", focal_gamma, math.inf),
-        ("mixup_alpha", mixup_alpha, math.inf),
-        ("l1", l1, math.inf),
-    ):
-        if not (isinstance(value, int | float) and 0 <= value < limit):
-            bound = "1" if limit == 1 else "infinity"
-            raise UserError(f"point({option}={value}): give a number from 0 to below {bound}")
+
+    if label_smoothing or focal_gamma:
+        require_categorical("point with label_smoothing or focal_gamma", model)
 
     def init(key, images, start=None):
-        params = model.init(key, images) if start is None else start
+        params = model.initial(key, images, start)
         return PointState(params, tx.init(params))
 
     def mixed(key, images):
@@ -143,7 +128,8 @@ def point(
             logits = model.apply(params, images, key)
             metrics = both(model.likelihood.metrics, logits)
             if label_smoothing or focal_gamma:
-                targets = both(lambda labels: smooth(labels, logits.shape[-1], label_smoothing))
+                targets = both(lambda labels: jax.nn.one_hot(labels, logits.shape[-1]))
+                targets = optax.losses.smooth_labels(targets, label_smoothing)
                 metrics["loss"] = jnp.mean(focal(logits, targets, focal_gamma))
             else:
                 metrics["loss"] = metrics["nll"]
@@ -160,7 +146,4 @@ def point(
         del key, index  # one network: nothing to draw
         return state.params
 
-    def apply(params, images):
-        return model.likelihood.predictive(model.apply(params, images))  # [B, K]
-
-    return Method(init, step, draw, apply)
+    return Method(init, step, draw, model.predictive)

@@ -27,10 +27,19 @@ import numpy as np
 import optax
 
 from research.method import Method, Model, Training
-from research.runtime.errors import UserError
+from research.methods._options import (
+    FROM_0,
+    PART_OF_STEPS,
+    WHOLE_FROM_0,
+    WHOLE_FROM_1,
+    bad_option,
+    checked,
+    number,
+    one_of,
+    or_none,
+)
 
 TRAINING = Training(start="point", learning_rate=50.0, schedule="constant", keep="last")
-KERNELS = ("sgld", "sghmc")
 
 
 class SgmcmcState(NamedTuple):
@@ -135,29 +144,15 @@ def prior_energy(params: Any, precision: float | None) -> jax.Array:
     return sum(energy(leaf) for leaf in jax.tree.leaves(params))
 
 
-def _check(kernel, cycles, burn_in, temperature, friction, prior_precision, num_samples):
-    if kernel not in KERNELS:
-        raise UserError(f"sgmcmc(kernel={kernel}): unknown; choose {' or '.join(KERNELS)}")
-    if not (isinstance(cycles, int) and cycles >= 0):
-        raise UserError(f"sgmcmc(cycles={cycles}): give a whole number; 0 for a constant rate")
-    if not (isinstance(num_samples, int) and num_samples >= max(cycles, 1)):
-        raise UserError(
-            f"sgmcmc(num_samples={num_samples}): give a whole number, {max(cycles, 1)} or more: "
-            "every cycle keeps at least one"
-        )
-    if not (isinstance(burn_in, int | float) and 0 <= burn_in < 1):
-        raise UserError(f"sgmcmc(burn_in={burn_in}): give a part of the steps, 0 to 0.99")
-    if not (isinstance(temperature, int | float) and 0 <= temperature < np.inf):
-        raise UserError(f"sgmcmc(temperature={temperature}): give 0 or more; 1 for the posterior")
-    if not (isinstance(friction, int | float) and 0 < friction <= 1):
-        raise UserError(f"sgmcmc(friction={friction}): give a number above 0, at most 1")
-    is_precision = isinstance(prior_precision, int | float) and 0 <= prior_precision < np.inf
-    if prior_precision is not None and not is_precision:
-        raise UserError(
-            f"sgmcmc(prior_precision={prior_precision}): give 0 or more, or None for fan-in"
-        )
-
-
+@checked(
+    kernel=one_of("sgld", "sghmc"),
+    cycles=WHOLE_FROM_0,
+    burn_in=PART_OF_STEPS,
+    temperature=FROM_0,
+    prior_precision=or_none(FROM_0, "for fan-in"),
+    friction=number(lambda value: 0 < value <= 1, "a number above 0, at most 1"),
+    num_samples=WHOLE_FROM_1,
+)
 def sgmcmc(
     model: Model,
     learning_rate: optax.ScalarOrSchedule,
@@ -189,12 +184,14 @@ def sgmcmc(
     Raises:
         UserError: an option is out of range.
     """
-    _check(kernel, cycles, burn_in, temperature, friction, prior_precision, num_samples)
-    told = plan(num_steps, cycles, burn_in, num_samples)
+    if num_samples < cycles:
+        way_out = f"give a whole number from {cycles}: every cycle keeps at least one"
+        raise bad_option("sgmcmc", "num_samples", num_samples, way_out)
+    timetable = plan(num_steps, cycles, burn_in, num_samples)
     rate_at = learning_rate if callable(learning_rate) else lambda step: learning_rate
 
     def init(key, images, start=None):
-        params = model.init(key, images) if start is None else start
+        params = model.initial(key, images, start)
         samples = jax.tree.map(
             lambda leaf: jnp.zeros((num_samples, *leaf.shape), leaf.dtype), params
         )
@@ -212,7 +209,7 @@ def sgmcmc(
 
         gradient, metrics = jax.grad(energy, has_aux=True)(state.params)
         noise = optax.tree.random_like(noise_key, state.params)
-        rate, noisy, keep = (jnp.asarray(column)[state.step] for column in told)
+        rate, noisy, keep = (jnp.asarray(column)[state.step] for column in timetable)
         rate *= rate_at(state.step)
         heat = noisy * temperature / num_train
         velocity = state.velocity
@@ -240,10 +237,7 @@ def sgmcmc(
             state.params,
         )
 
-    def apply(params, images):
-        return model.likelihood.predictive(model.apply(params, images))  # [B, K]
-
     def summary(state):
         return {"samples": jnp.minimum(state.kept, num_samples)}
 
-    return Method(init, step, draw, apply, summary=summary, num_draws=num_samples)
+    return Method(init, step, draw, model.predictive, summary=summary, num_draws=num_samples)

@@ -1,7 +1,7 @@
-"""A Gaussian process on the network's last features, which is unsure far from the data.
+"""A Gaussian process on the network's last features, which is unsure far from the data (SNGP).
 
 Liu et al. 2020, Simple and Principled Uncertainty Estimation with Deterministic Deep Learning via
-Distance Awareness (SNGP). Two changes to a network:
+Distance Awareness. Two changes to a network:
 
 1. Spectral normalisation. After each step, W <- W * min(1, c / sigma(W)): no hidden layer stretches
    distances by more than a bound. sigma, the largest singular value, comes from one power iteration
@@ -32,15 +32,19 @@ instead the length scale is in units of |h| of the first training image in the i
 """
 
 import math
+from collections.abc import Callable
+from functools import reduce
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
-from research.method import Method, Model, Training, batch_metrics
+from research.data.batches import padded_batches
+from research.data.dataset import Dataset
+from research.method import Method, Model, Training
+from research.methods._options import ABOVE_0, WHOLE_FROM_1, checked, require_categorical
 from research.runtime.errors import UserError
 
 TRAINING = Training()
@@ -86,6 +90,12 @@ def spectral_normalise(kernel: jax.Array, vector: jax.Array, bound: float):
     return kernel * jnp.minimum(1.0, bound / jnp.maximum(norm, 1e-12)), vector
 
 
+def _first_vectors(params: Any) -> dict[str, jax.Array]:
+    """Where the power iterations start: anywhere that is not orthogonal to the singular vector."""
+    sizes = {name: layer["kernel"].shape[-1] for name, layer in params.items() if "kernel" in layer}
+    return {name: 1.0 + jnp.arange(size, dtype=jnp.float32) for name, size in sizes.items()}
+
+
 def random_features(hidden: jax.Array, head: Head, amplitude: float) -> jax.Array:
     """phi [B, D] of the last layer's input [B, F]."""
     angles = hidden @ head.frequencies + head.phases[None]
@@ -94,20 +104,75 @@ def random_features(hidden: jax.Array, head: Head, amplitude: float) -> jax.Arra
 
 def posterior_scale(precision: jax.Array) -> jax.Array:
     """A factor of the covariance of a precision matrix [K, D, D]: scale scale^T = precision^-1."""
-    cholesky = jnp.linalg.cholesky(precision)
     identity = jnp.broadcast_to(jnp.eye(precision.shape[-1]), precision.shape)
+    cholesky = jnp.linalg.cholesky(precision)
     return jax.scipy.linalg.solve_triangular(cholesky, identity, lower=True, trans="T")
 
 
-def _check(**options) -> None:
-    for option, value in options.items():
-        is_count = option.startswith("num_")
-        fits = isinstance(value, int) if is_count else isinstance(value, int | float)
-        if not (fits and 0 < value < math.inf):
-            wanted = "whole number from 1" if is_count else "number above 0"
-            raise UserError(f"sngp({option}={value}): give a {wanted}")
+def with_last_layer(model: Model, params: Any, function: Callable, images: jax.Array) -> jax.Array:
+    """Logits of the model whose last layer is another function of its input [B, F] float32."""
+
+    def intercept(next_fun, inputs, kwargs, context):
+        if context.method_name != "__call__" or context.module.name != model.layers[-1]:
+            return next_fun(*inputs, **kwargs)
+        return function(inputs[0].astype(jnp.float32))
+
+    with nn.intercept_methods(intercept):
+        return model.apply(params, images)
 
 
+def _without_last_layer(model: Model, params: Any) -> tuple[dict, tuple[int, int]]:
+    """The parameters below the last layer, and that layer's inputs F and outputs K."""
+    params = dict(params)
+    kernel = params.pop(model.layers[-1]).get("kernel")
+    if kernel is None or kernel.ndim != 2:
+        raise UserError(
+            None, f"sngp: the network ends in {model.layers[-1]}, not a dense layer", "leave it out"
+        )
+    return params, kernel.shape
+
+
+def _norm_of_features(model: Model, params: Any, outputs: int, images: jax.Array) -> jax.Array:
+    """The mean of |h|, the length of the last layer's input."""
+    norms = []
+
+    def measure(hidden):
+        norms.append(jnp.sqrt(jnp.mean(jnp.sum(jnp.square(hidden), axis=-1))))
+        return jnp.zeros((len(hidden), outputs))
+
+    with_last_layer(model, params, measure, images)
+    return norms[0]
+
+
+def _precision(model: Model, state: SNGPState, amplitude: float, dataset: Dataset) -> jax.Array:
+    """Sigma_k^-1 [K, D, D] of equation (9), by one pass over the training split."""
+
+    @jax.jit
+    def add(precision, images, weights):
+        features = []
+
+        def logits_of(hidden):
+            features.append(random_features(hidden, state.head, amplitude))
+            return features[0] @ state.beta
+
+        logits = with_last_layer(model, state.params, logits_of, images)
+        # A network with one output z has the logits (0, z): class 1 stands for it.
+        probs = jax.nn.softmax(logits)[:, -state.beta.shape[-1] :]
+        weights = weights[:, None] * probs * (1.0 - probs)  # [B, K]
+        return precision + jnp.einsum("bk,bd,be->kde", weights, *features, *features)
+
+    precision = jnp.broadcast_to(jnp.eye(len(state.beta)), state.head.scale.shape)
+    batches = padded_batches(dataset.train.images, FINISH_BATCH, "sngp: covariance")
+    return reduce(lambda total, batch: add(total, *batch), batches, precision)
+
+
+@checked(
+    num_features=WHOLE_FROM_1,
+    length_scale=ABOVE_0,
+    amplitude=ABOVE_0,
+    norm_bound=ABOVE_0,
+    num_samples=WHOLE_FROM_1,
+)
 def sngp(
     model: Model,
     tx: optax.GradientTransformation,
@@ -133,59 +198,29 @@ def sngp(
         num_samples: S.
 
     Raises:
-        UserError: an option is out of range, or the network does not end in a dense layer.
+        UserError: an option is out of range, the likelihood is not categorical; and from `init`,
+            the network does not end in a dense layer.
     """
-    _check(
-        num_features=num_features,
-        length_scale=length_scale,
-        amplitude=amplitude,
-        norm_bound=norm_bound,
-        num_samples=num_samples,
-    )
-    last = model.layers[-1]
+    require_categorical("sngp", model)
 
-    def run(params, features_to_logits, images):
-        """Logits of the model whose last layer is another function of its input."""
-
-        def intercept(next_fun, inputs, kwargs, context):
-            if context.method_name != "__call__" or context.module.name != last:
-                return next_fun(*inputs, **kwargs)
-            return features_to_logits(inputs[0].astype(jnp.float32))
-
-        with nn.intercept_methods(intercept):
-            return model.apply(params, images)
+    def logits_of(params, beta, head, images):
+        return with_last_layer(
+            model, params, lambda h: random_features(h, head, amplitude) @ beta, images
+        )
 
     def init(key, images, start=None):
         params_key, frequency_key, phase_key = jax.random.split(key, 3)
-        params = dict(model.init(params_key, images) if start is None else start)
-        kernel = params.pop(last).get("kernel")
-        if kernel is None or kernel.ndim != 2:
-            raise UserError(f"sngp: the network ends in {last}, not a dense layer; leave it out")
-        inputs, outputs = kernel.shape
-        seen = []
-
-        def look(hidden):
-            seen.append(jnp.sqrt(jnp.mean(jnp.sum(jnp.square(hidden), axis=-1))))
-            return jnp.zeros((len(hidden), outputs))
-
-        run(params, look, images)
+        params = model.initial(params_key, images, start)
+        params, (inputs, outputs) = _without_last_layer(model, params)
+        norm = _norm_of_features(model, params, outputs, images)
         frequencies = jax.random.normal(frequency_key, (inputs, num_features))
         head = Head(
-            frequencies / (length_scale * jnp.maximum(seen[0], 1e-6)),
+            frequencies / (length_scale * jnp.maximum(norm, 1e-6)),
             jax.random.uniform(phase_key, (num_features,), maxval=2.0 * math.pi),
             jnp.zeros((outputs, num_features, num_features)),
         )
-        # Any start will do that is not orthogonal to the singular vector.
-        vectors = {
-            name: 1.0 + jnp.arange(layer["kernel"].shape[-1], dtype=jnp.float32)
-            for name, layer in params.items()
-            if "kernel" in layer
-        }
         beta = jnp.zeros((num_features, outputs))
-        return SNGPState(params, beta, vectors, head, tx.init((params, beta)))
-
-    def logits_of(params, beta, head, images):
-        return run(params, lambda h: random_features(h, head, amplitude) @ beta, images)
+        return SNGPState(params, beta, _first_vectors(params), head, tx.init((params, beta)))
 
     def step(key, state, batch):
         del key
@@ -193,7 +228,7 @@ def sngp(
         def loss(trained):
             params, beta = trained
             logits = logits_of(params, beta, state.head, batch.images)
-            metrics = batch_metrics(logits, batch.labels)
+            metrics = model.likelihood.metrics(logits, batch.labels)
             metrics["loss"] = metrics["nll"] + jnp.sum(jnp.square(beta)) / (2.0 * num_train)
             return metrics["loss"], metrics
 
@@ -213,32 +248,11 @@ def sngp(
         return state.params, state.beta + moved, state.head
 
     def apply(network, images):
-        return jax.nn.log_softmax(logits_of(*network, images))  # [B, K]
+        return model.likelihood.predictive(logits_of(*network, images))  # [B, K]
 
     def finish(key, state, dataset):
         del key
-
-        @jax.jit
-        def add(precision, images, weights):
-            seen = []
-
-            def features_to_logits(hidden):
-                seen.append(random_features(hidden, state.head, amplitude))
-                return seen[0] @ state.beta
-
-            logits, (features,) = run(state.params, features_to_logits, images), seen
-            # A network with one output z has the logits (0, z): class 1 stands for it.
-            probs = jax.nn.softmax(logits)[:, -state.beta.shape[-1] :]
-            weights = weights[:, None] * probs * (1.0 - probs)  # [B, K]
-            return precision + jnp.einsum("bk,bd,be->kde", weights, features, features)
-
-        size = state.beta.shape[0]
-        precision = jnp.broadcast_to(jnp.eye(size), state.head.scale.shape)
-        count = dataset.num_train
-        for first in range(0, count, FINISH_BATCH):
-            rows = np.arange(first, first + FINISH_BATCH)
-            images = dataset.train.images[rows % count]
-            precision = add(precision, images, (rows < count).astype(np.float32))
-        return state._replace(head=state.head._replace(scale=posterior_scale(precision)))
+        scale = posterior_scale(_precision(model, state, amplitude, dataset))
+        return state._replace(head=state.head._replace(scale=scale))
 
     return Method(init, step, draw, apply, finish, num_draws=num_samples, together=True)

@@ -20,8 +20,15 @@ import jax.numpy as jnp
 import optax
 
 from research.method import Method, Model, Training
+from research.methods._options import (
+    PART_OF_STEPS,
+    WHOLE_FROM_0,
+    WHOLE_FROM_1,
+    bad_option,
+    checked,
+    or_none,
+)
 from research.methods.point import PointState, point
-from research.runtime.errors import UserError
 
 TRAINING = Training(start="point", schedule="constant", keep="last")
 
@@ -104,18 +111,12 @@ def draw_weights(key: jax.Array, collected: Collected) -> Any:
     return jax.tree.map(weights, collected.mean, variances(collected), noise, collected.deviations)
 
 
-def _check(num_samples: int, rank: int, collect_from: float, every: int | None) -> None:
-    for name, value in (("num_samples", num_samples), ("rank", rank)):
-        if not (isinstance(value, int) and value >= 0):
-            raise UserError(f"swag({name}={value}): give a whole number, 0 or more")
-    if rank == 1:
-        raise UserError("swag(rank=1): one deviation has no covariance; give 0, or 2 or more")
-    if every is not None and not (isinstance(every, int) and every >= 1):
-        raise UserError(f"swag(every={every}): give steps from snapshot to snapshot, 1 or more")
-    if not (isinstance(collect_from, int | float) and 0 <= collect_from < 1):
-        raise UserError(f"swag(collect_from={collect_from}): give a part of the steps, 0 to 0.99")
-
-
+@checked(
+    num_samples=WHOLE_FROM_0,
+    rank=WHOLE_FROM_0,
+    collect_from=PART_OF_STEPS,
+    every=or_none(WHOLE_FROM_1, "for once an epoch"),
+)
 def swag(
     model: Model,
     tx: optax.GradientTransformation,
@@ -146,14 +147,14 @@ def swag(
     Raises:
         UserError: an option is out of range, or fewer than two snapshots would be taken.
     """
-    _check(num_samples, rank, collect_from, every)
+    if rank == 1:
+        raise bad_option("swag", "rank", 1, "one deviation has no covariance; give 0, or 2 or more")
     first = int(collect_from * num_steps)
     every = every or max(1, min(steps_per_epoch, (num_steps - first) // 2))
     if num_samples and num_steps - first < 2 * every:
-        raise UserError(
-            f"swag(every={every}): {num_steps - first} steps of collecting hold fewer than two "
-            "snapshots; give a smaller every, or train for longer"
-        )
+        way_out = "snapshots; give a smaller every, or train for longer"
+        problem = f"{num_steps - first} steps of collecting hold fewer than two {way_out}"
+        raise bad_option("swag", "every", every, problem)
     base = point(model, tx)
 
     def init(key, images, start=None):

@@ -205,14 +205,14 @@ def test_members_and_draws_are_counted_in_order(model, start, batch):
 @pytest.mark.parametrize(
     ("option", "value", "way_out"),
     [
-        ("num_members", 0, "a whole number from 1"),
-        ("num_samples", 2.5, "a whole number from 1"),
-        ("posterior", "laplace", "gaussian or point"),
-        ("prior_std", 0, "a number above 0"),
-        ("spread", -1, "a number from 0"),
+        ("num_members", 0, "give a whole number from 1"),
+        ("num_samples", 2.5, "give a whole number from 1"),
+        ("posterior", "laplace", "choose from gaussian, point"),
+        ("prior_std", 0, "give a number above 0"),
+        ("spread", -1, "give a number from 0"),
     ],
 )
 def test_bad_options_are_refused(model, option, value, way_out):
-    with pytest.raises(UserError) as told:
+    with pytest.raises(UserError) as caught:
         _build(model, **{option: value})
-    assert str(told.value) == f"batch_ensemble({option}={value}): give {way_out}"
+    assert str(caught.value) == f"batch_ensemble({option}={value}): {way_out}"

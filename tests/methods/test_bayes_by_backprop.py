@@ -155,8 +155,9 @@ def test_more_passes_of_a_step_lower_the_variance_of_its_nll():
         ({"prior_sigma": "wide"}, "a number above 0"),
         ({"mixture_pi": 1.0}, "a share above 0 and below 1"),
         ({"kl_warmup": 2}, "a share of the training"),
-        ({"beta": -1}, "0 or more"),
+        ({"beta": -1}, "a number from 0"),
         ({"num_samples": 2.5}, "a whole number from 1"),
+        ({"num_samples": True}, "a whole number from 1"),
     ],
 )
 def test_a_wrong_option_is_one_line(option, told):

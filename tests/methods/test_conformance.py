@@ -10,12 +10,13 @@ import optax
 import pytest
 
 from research.data.dataset import Dataset, Split
-from research.method import Batch, Method
+from research.method import Batch, Method, gaussian
 from research.method import predict as predict_all
 from research.methods.mc_dropout import mc_dropout
 from research.models import chain
 from research.posteriors.predictive import predict_split
 from research.runtime import checkpoint
+from research.runtime.errors import UserError
 from research.runtime.mesh import data_mesh, place, shard
 from research.training import recipe
 
@@ -188,6 +189,24 @@ def test_bfloat16_two_classes_and_batches_of_one(name):
     assert log_probs.dtype == np.float32
     assert log_probs.shape == (method.num_draws, 1, 2)
     np.testing.assert_allclose(np.exp(log_probs).sum(-1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", BASES)
+def test_the_likelihood_of_the_model_is_honoured_or_turned_down(name):
+    """A regression is fitted as one; nothing becomes a softmax in silence."""
+    model = _model(classes=1)._replace(likelihood=gaussian(0.5))
+    if name in ("laplace", "sngp"):
+        with pytest.raises(UserError, match=f"^{name}: .*likelihood is not categorical"):
+            _build(name, model=model)
+        return
+    method = _build(name, model=model, learning_rate=1e-4)
+    batch = Batch(IMAGES, IMAGES[:, 0])
+    state = jax.jit(method.init)(jax.random.key(0), batch.images[:1])
+    state, metrics = jax.jit(method.step)(jax.random.key(1), state, batch)
+    assert {"nll", "error"} <= set(metrics)
+    outputs = predict_all(method, jax.random.key(1), state, IMAGES)  # [S, N, 1]
+    assert outputs.shape == (method.num_draws, EXAMPLES, 1)
+    assert np.std(outputs, axis=1).min() > 0.01  # a softmax of one output would be 0 everywhere
 
 
 def test_draws_differ_where_there_is_noise():

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from research.method import Batch, Model
-from research.methods.ivon import IvonState, draw_weights, initial_hessian, ivon, sigma, update
+from research.methods.ivon import (
+    Constants,
+    IvonState,
+    draw_weights,
+    initial_hessian,
+    ivon,
+    sigma,
+    update,
+)
 from research.runtime.errors import UserError
 
 BATCH = Batch(jnp.zeros((4, 1)), jnp.arange(4) % 2)
@@ -29,7 +37,7 @@ def test_one_step_is_that_of_the_paper():
     mean, g, momentum, z = _arrays(0, 4)
     h = np.abs(_arrays(1, 1)[0])
     state = IvonState(mean, h, momentum, jnp.int32(4))
-    new = update(state, g, z, rate, n, d, b1, b2, h0)
+    new = update(state, g, z, rate, Constants(n, d, b1, b2, h0))
 
     sd = 1 / np.sqrt(n * (h + d))
     np.testing.assert_allclose(draw_weights(z, state, n, d), mean + sd * z, rtol=1e-5)
@@ -47,7 +55,7 @@ def test_one_step_is_that_of_the_paper():
 def test_the_first_step_is_that_of_gradient_descent():
     mean, g, z = _arrays(2, 3)
     state = IvonState(mean, jnp.full(6, 0.4), jnp.zeros(6), jnp.int32(0))
-    new = update(state, g, z, 0.1, 50, 0.02, 0.9, 1 - 1e-7, 0.4)
+    new = update(state, g, z, 0.1, Constants(50, 0.02, 0.9, 1 - 1e-7, 0.4))
     np.testing.assert_allclose(new.mean, mean - 0.1 * (g + 0.02 * mean), rtol=1e-3)
 
 
@@ -56,7 +64,7 @@ def test_the_variance_stays_positive_whatever_the_gradient():
     for size in (1e-3, 1.0, 1e3):
         for seed in range(5):
             g, z = _arrays(seed, 2)
-            new = update(state, size * g, z, 0.1, 1000, 0.01, 0.9, 0.9, 0.1)
+            new = update(state, size * g, z, 0.1, Constants(1000, 0.01, 0.9, 0.9, 0.1))
             assert np.all(new.hessian + 0.01 >= 0.5 * 0.11 * (1 - 1e-5))
 
 
@@ -81,7 +89,7 @@ def test_linear_regression_comes_to_the_mean_field_optimum():
         weights = draw_weights(z, state, n, d)
         g = weights @ curvature - slope[None]
         rate = 0.1 * 0.5 * (1 + jnp.cos(jnp.pi * state.step / steps))
-        return update(state, g, z, rate, n, d, 0.9, beta2, h0), None
+        return update(state, g, z, rate, Constants(n, d, 0.9, beta2, h0)), None
 
     state, _ = jax.lax.scan(body, state, jax.random.split(jax.random.key(0), steps))
     mean = np.asarray(state.mean, np.float64)
