@@ -10,9 +10,10 @@ import pytest
 from scipy.optimize import minimize
 from scipy.special import expit
 
+from research.data.batches import padded_batches
 from research.data.dataset import Dataset, Split
 from research.method import Batch, Model, predict
-from research.methods.laplace import _batches, laplace
+from research.methods.laplace import laplace
 from research.methods.point import point
 from research.models import chain
 from research.posteriors import curvature, ggn
@@ -92,7 +93,7 @@ def test_before_finish_it_is_the_point_network_and_finish_keeps_the_form(
 def test_neither_the_batch_size_nor_the_last_batch_changes_the_curvature(blobs, start):
     layers, spectra = ("hidden", "predictions"), []
     for size in (8, 37):
-        batches = _batches(blobs.train, size)
+        batches = padded_batches(blobs.train.images, size)
         found = curvature.fit_curvature(MODEL, start, layers, "kron", batches)
         spectra.append([np.asarray(curvature.spectrum(found[name])) for name in layers])
     for eight, all_at_once in zip(*spectra, strict=True):
