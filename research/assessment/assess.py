@@ -66,22 +66,16 @@ def get_classifier(config, run: Run) -> tuple[Classifier, Dataset]:
         skip_bad_images=config.skip_bad_images,
         classes=config.classes,
     )
-    work = work_of(run)
     dtype = jnp.bfloat16 if config.bfloat16 else None
     if imported:
         options = config.model, config.preprocess, config.train, dtype
-        return from_keras(dataset, imported, *options, work), dataset
+        return from_keras(dataset, imported, *options, run), dataset
     head = config.head or ("asker" if dataset.test.images.shape[1] >= 128 else "cifar")
     network = VGG16(len(dataset.classes), head, config.width, dtype)
     if config.weights:
         start = config.weights, config.train
-        return classifiers.from_weights(dataset, network, *start, work), dataset
+        return classifiers.from_weights(dataset, network, *start, run), dataset
     return classifiers.fresh(dataset, network), dataset
-
-
-def work_of(run: Run) -> classifiers.Work:
-    """How the base is run."""
-    return classifiers.Work(run.batch(EVALUATION_BATCH), run.directory / "features", run.mesh)
 
 
 def fit_methods(
@@ -181,11 +175,11 @@ def subject_of_images(config, directory: Path) -> Subject:
     check((*calibrators(config.calibrate or ""), *around), len(dataset.classes))
     new = images_to_compare(config, dataset) if config.compare else None
     options = TrainingOptions.of(config)
-    training, work = run.folder("training"), work_of(run)
+    training, batch = run.folder("training"), run.batch(EVALUATION_BATCH)
     fitted, trained = fit_methods(config, classifier, options, training)
 
     def judge(methods, on, milliseconds):
-        return predict_splits(methods, on, run.key("draw"), work.batch_size, run.mesh, milliseconds)
+        return predict_splits(methods, on, run.key("draw"), batch, run.mesh, milliseconds)
 
     judged = judge(fitted, classifier.dataset, classifier.base_milliseconds)
     params = fitted["point"].state.params
@@ -201,9 +195,7 @@ def subject_of_images(config, directory: Path) -> Subject:
     )
     found = diagnose(observed.evidence)
     cures = {name: Cure(classifier, each) for name, each in fitted.items()}
-    head = remedies.cure_head(
-        found, observed, classifier, params, dataset, options, training.folder("head"), work
-    )
+    head = remedies.cure_head(found, observed, classifier, params, dataset, options, run)
     if head is not None:
         cures |= head.cures
         of_head = {name: cure.fitted for name, cure in head.cures.items()}

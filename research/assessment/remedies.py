@@ -21,7 +21,7 @@ from research.diagnosis.diagnose import Found
 from research.diagnosis.verdict import PRESENT
 from research.metrics import format
 from research.models import chain
-from research.models.classifier import Classifier, Work
+from research.models.classifier import Classifier
 from research.models.layers import cut
 from research.runtime.run import Run
 from research.training.fit import Fitted, Problem, TrainingOptions, fit
@@ -95,7 +95,6 @@ def cure_head(
     dataset: Dataset,
     options: TrainingOptions,
     run: Run,
-    work: Work,
 ) -> OfHead | None:
     """Fits the remedies of the causes found to the head.
 
@@ -106,8 +105,7 @@ def cure_head(
         params: its trained weights.
         dataset: of images.
         options: how `point` is trained.
-        run: its folder holds one folder for each training.
-        work: where the base is run.
+        run: its folder gets the features, and a folder for each training.
 
     Returns:
         None where no cause that is present names a remedy, the model is a black box, or there are
@@ -118,7 +116,7 @@ def cure_head(
         return None
     head = classifier
     if classifier.trainable == "all":
-        head = classifier.freeze(params, dataset, work)
+        head = classifier.freeze(params, dataset, run)
         params = chain.pick(params, cut(classifier.layers)[1])
     learnt, note = as_it_should_be_learnt(head.dataset, found, observed)
     if note:
@@ -129,11 +127,11 @@ def cure_head(
     if not batch_size:
         return None
     options = options.replace(batch_size=batch_size)
-    problem = Problem(head.model, learnt, params)
+    problem, training = Problem(head.model, learnt, params), run.folder("training/head")
     cured, cures = replace(head, dataset=learnt), {}
     for number, (recipe, against) in enumerate(remedies, start=1):
         print(f"{HEAD}{recipe} ({number} of {len(remedies)} remedies)", file=sys.stderr)
-        fitted = fit(run.key("train"), recipe, problem, options, run)
+        fitted = fit(run.key("train"), recipe, problem, options, training)
         cures[HEAD + str(recipe)] = Cure(cured, fitted, against, note)
     return OfHead(head.dataset, head.base_milliseconds, cures)
 

@@ -41,10 +41,10 @@ def _choose(n: int, seed: int) -> np.ndarray:
 
 
 def _compile(classifier: Classifier, params) -> _Compiled:
-    model = classifier.model
-    run_base = jax.jit(classifier.features)
-    run_model = jax.jit(lambda params, inputs: jax.nn.log_softmax(model.apply(params, inputs)))
     takes_images = classifier.trainable == "all"
+    logits = classifier.model.apply if takes_images else classifier.logits
+    run_base = jax.jit(classifier.features)
+    run_model = jax.jit(lambda params, inputs: jax.nn.log_softmax(logits(params, inputs)))
 
     def features(images):
         return map_batches(partial(run_base, params), images, BATCH)

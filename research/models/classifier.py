@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 
 from research.data.dataset import Dataset
 from research.method import Model
@@ -25,6 +24,7 @@ from research.models.parity import check_parity
 from research.models.preprocess import PREPROCESS
 from research.models.vgg import BLOCKS, VGG16
 from research.runtime.errors import UserError
+from research.runtime.run import Run
 
 PARITY_IMAGES = 8
 
@@ -38,14 +38,6 @@ class Origin(NamedTuple):
     preprocess_reason: str  # why the pixels are prepared as they are
     parity: float | None = None  # relative difference from Keras' own outputs
     saturated_output: bool = False
-
-
-class Work(NamedTuple):
-    """Where and how the base is run."""
-
-    batch_size: int
-    directory: Path
-    mesh: Mesh
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,13 +115,13 @@ class Classifier:
         fingerprint = identify("start", start, self.dataset)
         return replace(self, start=start, dataset=self.dataset._replace(fingerprint=fingerprint))
 
-    def freeze(self, params, dataset: Dataset, work: Work) -> "Classifier":
+    def freeze(self, params, dataset: Dataset, run: Run) -> "Classifier":
         """The same with its base frozen: the base runs once, and methods get the head.
 
         Args:
             params: weights, those of the base among them.
             dataset: images.
-            work: where the base runs.
+            run: where the base runs, and keeps its features.
         """
         frozen = params if self.layers is None else _pick(params, self.base)
         preprocess = PREPROCESS[self.preprocess]
@@ -137,7 +129,7 @@ class Classifier:
         def run_base(weights, images):
             return self.base.apply(weights, preprocess(images))
 
-        featured = compute_features(run_base, frozen, dataset, *work)
+        featured = compute_features(run_base, frozen, dataset, run)
         return replace(
             self,
             trainable="head" if self.trainable == "all" else self.trainable,
@@ -205,7 +197,7 @@ def fresh(dataset: Dataset, network: VGG16) -> Classifier:
 
 
 def from_weights(
-    dataset: Dataset, network: VGG16, source: str, trainable: str, work: Work
+    dataset: Dataset, network: VGG16, source: str, trainable: str, run: Run
 ) -> Classifier:
     """A VGG16 on ImageNet weights, its head or all of it to be trained.
 
@@ -215,7 +207,7 @@ def from_weights(
             start at random.
         source: "imagenet", or an `.h5` or `.safetensors` file.
         trainable: "head" freezes the convolutions; "all".
-        work: where the base runs.
+        run: where the base runs, and keeps its features.
 
     Raises:
         UserError: the weights cannot be had, or do not fit.
@@ -236,7 +228,7 @@ def from_weights(
     )
     classifier = replace(classifier, preprocess=name, origin=origin)
     if trainable == "head":
-        classifier = classifier.freeze(weights, dataset, work)
+        classifier = classifier.freeze(weights, dataset, run)
     return classifier.start_from(weights)
 
 

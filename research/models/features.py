@@ -1,55 +1,53 @@
-"""The frozen base runs once; its features are the data set that the head is trained and judged on.
+"""The frozen base runs once; its features are the data set of the head.
 
-Methods do not know: the model they get is only the head, and the images they get are features.
+Methods need not know: the model they get is only the head, and the images they get are features.
 """
 
 import hashlib
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 from tqdm import tqdm
 
 from research.data.batches import map_batches
 from research.data.dataset import Dataset
 from research.runtime.files import write_whole
 from research.runtime.mesh import replicate, shard
+from research.runtime.run import Run
+
+BATCH = 32  # images at least
 
 
 class Featured(NamedTuple):
     """A data set of features."""
 
     dataset: Dataset  # `images` are features [N, ...] float32
-    milliseconds_per_image: float  # what the base costs, compiling left out
+    milliseconds_per_image: float  # the time of the base, without compiling it
 
 
 def identify(program: str, params, dataset: Dataset) -> str:
-    """A digest that tells apart what is computed, with which weights and of which images."""
+    """A digest that differs when the program, its weights or the images differ."""
     digest = hashlib.sha256(f"{program}{dataset.fingerprint}".encode())
     for leaf in jax.tree.leaves(params):
         digest.update(np.asarray(leaf).tobytes())
     return digest.hexdigest()[:16]
 
 
-def compute_features(
-    apply: Callable, params, dataset: Dataset, batch_size: int, directory: Path, mesh: Mesh
-) -> Featured:
-    """Runs the base over every split, once: the result is kept in `directory`.
+def compute_features(apply: Callable, params: dict, dataset: Dataset, run: Run) -> Featured:
+    """Runs the base over every split, once: the result is kept in the run's folder.
 
     It is computed anew when the base, its preprocessing or the images have changed.
 
     Args:
         apply: (params, images [B, H, W, 3] uint8) -> features [B, ...]; jittable.
-        params: of the base.
+        params: weights of the base.
         dataset: images.
-        batch_size: B, a multiple of the number of devices.
-        directory: where `features-*.npy` are kept.
-        mesh: devices that share a batch.
+        run: its devices share a batch, and `features-*.npy` are kept in its folder `features`.
     """
+    batch_size, directory, mesh = run.batch(BATCH), run.directory / "features", run.mesh
     on_device = replicate(params, mesh)
     first = np.repeat(dataset.test.images[np.arange(1)], batch_size, axis=0)
     lowered = jax.jit(apply).lower(on_device, shard(first, mesh))
@@ -73,7 +71,7 @@ def compute_features(
             path = directory / f"features-{name}-{digest}.npy"
             if not path.exists():
                 features = map_batches(one_batch, split.images, batch_size, axis=0)
-                write_whole(path, lambda part, f=features: np.save(part, f, allow_pickle=False))
+                write_whole(path, lambda part, x=features: np.save(part, x, allow_pickle=False))
             splits[name] = split._replace(images=np.load(path, allow_pickle=False))
     for path in directory.glob("features-*.npy"):
         if digest not in path.name:  # never read again

@@ -15,7 +15,6 @@ from research.models.classifier import (
     PARITY_IMAGES,
     Classifier,
     Origin,
-    Work,
     base_and_head,
     some,
     spread,
@@ -24,6 +23,7 @@ from research.models.keras.importer import Imported, choose_preprocess
 from research.models.parity import check_parity
 from research.models.preprocess import PREPROCESS
 from research.runtime.errors import UserError
+from research.runtime.run import Run
 
 CHOICE_IMAGES = 64
 
@@ -45,7 +45,7 @@ def from_keras(
     chosen_preprocess: str | None,
     trainable: str,
     dtype,
-    work: Work,
+    run: Run,
 ) -> Classifier:
     """A Keras model, evaluated as it is or trained further.
 
@@ -57,7 +57,7 @@ def from_keras(
             that fits the data best.
         trainable: "none", "head" or "all".
         dtype: the type to compute in.
-        work: where the base runs.
+        run: where the base runs, and keeps its features.
 
     Raises:
         UserError: model and data differ in classes; the imported network does not equal Keras' own.
@@ -106,7 +106,7 @@ def from_keras(
         other_preprocess=tuple(n for n in PREPROCESS if n != name) if is_open else (),
     )
     if trainable != "all":
-        classifier = classifier.freeze(imported.params, dataset, work)
+        classifier = classifier.freeze(imported.params, dataset, run)
     return classifier.start_from(imported.params)
 
 

@@ -9,13 +9,14 @@ import jax.numpy as jnp
 from research.data.dataset import Dataset
 from research.data.load import DataOptions, load
 from research.models import classifier as classifiers
-from research.models.classifier import Classifier, Work
+from research.models.classifier import Classifier
 from research.models.imported import from_keras
 from research.models.keras.file import check_readable
 from research.models.keras.importer import import_keras
 from research.models.vgg import VGG16
 from research.runtime.errors import UserError
 from research.runtime.options import check_ranges
+from research.runtime.run import Run
 
 IMAGENET_SIZE = 224  # pixels
 
@@ -82,16 +83,15 @@ class NetworkOptions:
 
 
 def get_classifier(
-    images: DataOptions, network: NetworkOptions, seed: int, cache_dir: Path, work: Work
+    images: DataOptions, network: NetworkOptions, run: Run
 ) -> tuple[Classifier, Dataset]:
     """Loads the images, and builds or imports the classifier.
 
     Args:
         images: which images are loaded; the network decides their size where it is left open.
         network: which network is built; the width must be given where there is a choice.
-        seed: of the splits.
-        cache_dir: gets the decoded images.
-        work: where a frozen base runs.
+        run: its seed decides the splits, and its folder gets the decoded images and the features
+            of a frozen base.
 
     Returns:
         The classifier, and the data set of images, which the classifier's own need not be.
@@ -111,13 +111,13 @@ def get_classifier(
             value=images.image_size,
         )
     images = replace(images, image_size=images.image_size or own_size)
-    dataset = load(images, seed=seed, cache_dir=cache_dir)
+    dataset = load(images, seed=run.seed, cache_dir=run.directory / "data")
     if imported:
         options = network.model, network.preprocess, network.trainable, network.dtype
-        return from_keras(dataset, imported, *options, work), dataset
+        return from_keras(dataset, imported, *options, run), dataset
     head = network.resolved_head(dataset.test.images.shape[1])
     vgg = VGG16(len(dataset.classes), head, network.width or 1.0, network.dtype)
     if network.weights:
         start = network.weights, network.trainable
-        return classifiers.from_weights(dataset, vgg, *start, work), dataset
+        return classifiers.from_weights(dataset, vgg, *start, run), dataset
     return classifiers.fresh(dataset, vgg), dataset

@@ -7,8 +7,9 @@ import pytest
 from research.data.dataset import Dataset, Split
 from research.models.features import compute_features
 from research.runtime.mesh import data_mesh
+from research.runtime.run import Run
 
-COUNTS = {"train": 21, "valid": 8, "test": 5}  # with 8 a batch: a partial one, a full one, too few
+COUNTS = {"train": 69, "valid": 32, "test": 5}  # in batches of 32: one partial, one full, too few
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ PARAMS = {"scale": np.float32(2)}
 
 
 def run(tmp_path, dataset, apply=base, params=PARAMS):
-    return compute_features(apply, params, dataset, 8, tmp_path / "features", data_mesh())
+    return compute_features(apply, params, dataset, Run(tmp_path, data_mesh(), seed=0))
 
 
 def spoil(tmp_path) -> set[str]:
