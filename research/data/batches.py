@@ -1,7 +1,8 @@
-"""Which images a step sees, and every image once for evaluation.
+"""The batch of each training step, and every image once for evaluation.
 
 Training order has no state: an epoch's permutation comes from `fold_in(key, epoch)`, so the step
-number is the whole position and a resumed run sees what an uninterrupted one would have seen.
+number is the whole position, and a resumed run trains on what an uninterrupted one would have.
+Training inside one compiled program has its batches from `epochs.py`.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,22 +21,6 @@ def epoch_order(key: jax.Array, epoch: int, n: int) -> np.ndarray:
     return np.asarray(jax.random.permutation(jax.random.fold_in(key, epoch), n))
 
 
-def _place(step: int, n: int, batch_size: int) -> tuple[int, int]:
-    """(epoch, first place in its order) of a step's batch."""
-    epoch, batch = divmod(step, n // batch_size)
-    return epoch, batch * batch_size
-
-
-def batch_indices(key: jax.Array, step: int, n: int, batch_size: int) -> np.ndarray:
-    """The images of a training step: [batch_size] indices below n.
-
-    Batches are full: an epoch is n // batch_size steps, and what is left of its order is not seen
-    in it. The caller sees to it that batch_size <= n.
-    """
-    epoch, start = _place(step, n, batch_size)
-    return epoch_order(key, epoch, n)[start : start + batch_size]
-
-
 def training_batches(
     split: Split,
     key: jax.Array,
@@ -46,13 +31,16 @@ def training_batches(
 ) -> Iterator[tuple[np.ndarray | None, np.ndarray]]:
     """The batches of `num_steps` steps, beginning with step `start_step`.
 
+    Batches are full: an epoch is N // B steps, and the images that are left over are not used in
+    it.
+
     Args:
-        split: what to train on, with at least `batch_size` images.
-        key: of the data; the same for the whole run.
+        split: the training split, with at least `batch_size` images.
+        key: decides the order; the same for the whole run.
         batch_size: B.
         start_step: the number of the first step.
-        num_steps: how many steps.
-        members: M networks that are trained at once, each in an order of its own.
+        num_steps: the number of steps.
+        members: M, the number of networks that are trained at once, each in an order of its own.
 
     Yields:
         (images, indices [M*B]). Streamed images are decoded ahead, [M*B, H, W, 3] uint8; for
@@ -63,11 +51,11 @@ def training_batches(
 
     @lru_cache(maxsize=2)
     def orders(epoch):
-        return np.stack([epoch_order(each, epoch, n) for each in keys])  # [M, N]
+        return np.stack([epoch_order(key, epoch, n) for key in keys])  # [M, N]
 
     def indices_of(step):
-        epoch, start = _place(step, n, batch_size)
-        return orders(epoch)[:, start : start + batch_size].reshape(-1)
+        epoch, number = divmod(step, n // batch_size)
+        return orders(epoch)[:, number * batch_size : (number + 1) * batch_size].reshape(-1)
 
     stop = start_step + num_steps
     if not isinstance(split.images, StreamedImages):
@@ -119,7 +107,7 @@ def map_batches(
         function: [B, ...] -> an array whose axis `axis` is B.
         images: [N, ...], N >= 1.
         batch_size: B.
-        axis: where the result has the batch.
+        axis: the axis of the result that runs over the batch.
 
     Returns:
         The results, joined along `axis`.

@@ -22,8 +22,8 @@ KEEP = 2
 def open_checkpoints(directory: Path) -> ocp.training.Checkpointer:
     """The checkpoints in a folder, which is made if it is missing.
 
-    To be closed after use (`contextlib.closing`). `should_save(step)` is true when the scheduler
-    has announced a pre-emption.
+    They have to be closed after use (`contextlib.closing`). `should_save(step)` is true when the
+    scheduler has announced a pre-emption.
     """
     # Orbax reports each save at length, and what it raises once more in every thread.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
@@ -39,25 +39,25 @@ def save(checkpoints: ocp.training.Checkpointer, step: int, state: Any) -> None:
     """Writes `state` under `step`, whole or not at all; a step that is already there stays.
 
     Raises:
-        OSError: the disk is full, or may not be written to.
+        OSError: the disk is full, or it may not be written to.
     """
     latest = checkpoints.latest
     if latest is not None and latest.step >= step:
         return
     disk = shutil.disk_usage(checkpoints.directory)
     needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
-    # Found out in the middle of a save, it ends in a thousand lines from Orbax's threads. A file
-    # system of total size 0 does not tell.
+    # A disk that fills up in the middle of a save gives a thousand lines from Orbax's threads. A
+    # file system that gives a total size of 0 does not know its free space.
     if disk.total and disk.free < needed:
         raise _os_error(errno.ENOSPC, checkpoints)
     try:
         checkpoints.save(step, state, force=True)
-    except ValueError as error:  # how C++ tells of the disk
+    except ValueError as error:  # Orbax's C++ part reports errors of the disk so
         code = re.search(r"\[os_error_code='(\d+)'\]", str(error))
         if code is None:
             raise
         with contextlib.suppress(ValueError):
-            checkpoints.wait()  # Orbax raises it once more, here or when it is closed
+            checkpoints.wait()  # Orbax raises the error once more, here or when it is closed
         raise _os_error(int(code.group(1)), checkpoints) from error
 
 

@@ -39,14 +39,17 @@ class UserError(Exception):
         line = ": ".join(part for part in (subject, rest) if part)
         return re.sub(r"`(\w+)`", written, line)
 
+    def _marked(self) -> str:
+        """The line with all options in backquotes."""
+        return self.text(self.option and f"`{self.option}`", r"`\1`")
+
     def as_flags(self) -> str:
-        """The line as a command line says it: options as --flags."""
-        return flags(self.text(self.option and f"`{self.option}`", r"`\1`"))
+        """The line for a command line, which writes options as flags with two dashes."""
+        return flags(self._marked())
 
     def within(self, part: str) -> "UserError":
-        """The same error, said of one part of the work, such as one of several methods."""
-        line = self.text(self.option and f"`{self.option}`", r"`\1`")
-        return type(self)(None, f"{part}: {line}")
+        """The same error about one part of the work, such as one of several methods."""
+        return type(self)(None, f"{part}: {self._marked()}")
 
 
 class Diverged(UserError):

@@ -1,4 +1,4 @@
-"""What a person sees of training: a bar with time left, metrics.jsonl and TensorBoard events."""
+"""The log of a training: a bar with the time left, metrics.jsonl and TensorBoard events."""
 
 import json
 import sys
@@ -15,7 +15,7 @@ COLLAPSED = 1e-3  # mean total variation between a draw and the mean of all draw
 
 
 def _rows(path: Path) -> list[dict]:
-    """The rows of a log; a kill may have cut the last one short, and it is left out then."""
+    """The rows of a log; a last row that a kill has cut short is left out."""
     rows = []
     for line in path.read_text().splitlines() if path.exists() else []:
         try:
@@ -31,16 +31,16 @@ def read_history(directory: Path) -> tuple[dict, ...]:
 
 
 class Progress:
-    """One training run's log. Rows after the step that a resumed run starts from are dropped."""
+    """The log of one training; rows after the step that a resumed run starts from are dropped."""
 
     def __init__(self, directory: Path, num_steps: int, first_step: int, steps_per_epoch: int):
         """Opens the log of a run.
 
         Args:
             directory: the run's folder.
-            num_steps: the last step.
-            first_step: where this process starts.
-            steps_per_epoch: to give the epoch beside the step.
+            num_steps: the number of the last step.
+            first_step: the step that this process starts from.
+            steps_per_epoch: the number of steps in an epoch, to give the epoch beside the step.
         """
         self._steps_per_epoch = steps_per_epoch
         self._path = directory / "metrics.jsonl"
@@ -74,11 +74,12 @@ class Progress:
         """Writes one row, and warns once when all draws of a weight posterior agree.
 
         Args:
-            step: steps taken.
+            step: the number of steps taken.
             pending: metrics of the steps since the last row; their means are written.
             valid: `nll`, `accuracy` and `confidence` on the validation split.
-            learning_rate: at this step.
-            summary: of the method's state, and `disagreement` where there are several draws.
+            learning_rate: the learning rate at this step.
+            summary: numbers that describe the method's state, and `disagreement` where there are
+                several draws.
         """
         now = time.perf_counter()
         row = {
@@ -105,11 +106,11 @@ class Progress:
         if self._is_terminal:
             self._bar.set_postfix(shown)
         else:
-            told = "  ".join(f"{name} {value}" for name, value in shown.items())
+            numbers = "  ".join(f"{name} {value}" for name, value in shown.items())
             speed = row["steps_per_second"]
             left = (self._bar.total or 0) - step
             print(
-                f"step {step}/{self._bar.total}  {told}  {speed:.1f} steps/s  "
+                f"step {step}/{self._bar.total}  {numbers}  {speed:.1f} steps/s  "
                 f"at most {left / speed:.0f} s left",
                 file=sys.stderr,
             )

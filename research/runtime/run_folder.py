@@ -1,7 +1,8 @@
 """A run's folder: one configuration, written whole or not at all.
 
-The same configuration goes on in its folder; another one is refused, or with `overwrite` made
-beside it and put in its place when it is whole. Bad input leaves what was there as it was.
+The same configuration goes on in its folder. Another one is an error, or with `overwrite` it is
+made beside the old run and put in its place when it is whole. Bad input leaves what was there as it
+was.
 """
 
 import contextlib
@@ -93,13 +94,16 @@ def _find_place(out: Path, options: dict, overwrite: bool) -> Path:
         return out
     earlier = _options(out)
     if earlier is None:
-        raise UserError(f"--out {out}: exists and is not a run of Candor; choose another folder")
+        problem = "exists and is not a run of Candor"
+        raise UserError("out", problem, "choose another folder", value=out)
     if earlier == options:
         return out
     if not overwrite:
         raise UserError(
-            f"--out {out}: holds a run of a different configuration; "
-            "choose another folder, or give --overwrite to replace it"
+            "out",
+            "holds a run of a different configuration",
+            "choose another folder, or give `overwrite` to replace it",
+            value=out,
         )
     real = Path(os.path.realpath(out))
     beside = real.with_name(f".{real.name}.new")
@@ -118,14 +122,15 @@ def open_run(out: Path, options: dict, overwrite: bool = False) -> Iterator[Path
     Args:
         out: the folder.
         options: everything that decides the run's numbers, JSON-able.
-        overwrite: replace an earlier run of another configuration when this one is done.
+        overwrite: whether an earlier run of another configuration is replaced when this one is
+            done.
 
     Yields:
-        The folder to write to; it is `out` from the end on.
+        The folder to write to; at the end it becomes `out`.
 
     Raises:
         UserError: the folder holds something else.
-        OSError: it cannot be written to.
+        OSError: the folder cannot be written to.
     """
     directory = _find_place(out, options, overwrite)
     is_new = _options(directory) is None

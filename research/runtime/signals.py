@@ -1,4 +1,4 @@
-"""Being told to stop: by Ctrl-C, or by a scheduler that needs the machine."""
+"""Signals to stop: by Ctrl-C, or by a scheduler that needs the machine."""
 
 import contextlib
 import signal
@@ -15,16 +15,18 @@ def stop_signals():
     numbers = (signal.SIGTERM, signal.SIGINT)
     before = {number: signal.getsignal(number) for number in numbers}
 
+    def restore():
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
     def note(number, frame):
         del frame
         received.append(number)
-        for each, handler in before.items():
-            signal.signal(each, handler)
+        restore()
 
     for number in numbers:
         signal.signal(number, note)
     try:
         yield received
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        restore()

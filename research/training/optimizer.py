@@ -20,6 +20,9 @@ def learning_rate_schedule(
         learning_rate: the peak.
         num_steps: length of training.
         warmup_steps: length of the warm-up, part of `num_steps`.
+
+    Raises:
+        UserError: there is no such schedule.
     """
     rest = max(1, num_steps - warmup_steps)
     match kind:
@@ -37,7 +40,7 @@ def learning_rate_schedule(
                 return learning_rate * falling(step)
 
         case _:
-            raise UserError(f"--schedule {kind}: unknown; choose {', '.join(SCHEDULES)}")
+            raise UserError("schedule", "unknown", f"choose {', '.join(SCHEDULES)}", value=kind)
     if warmup_steps == 0:
         return main
     warmup = optax.linear_schedule(0.0, learning_rate, warmup_steps)
@@ -61,7 +64,10 @@ def make_optimizer(
             Loshchilov & Hutter 2019).
         learning_rate: a number or a schedule.
         weight_decay: coefficient; 0 for none.
-        momentum: of SGD.
+        momentum: coefficient of SGD's momentum.
+
+    Raises:
+        UserError: there is no such optimiser.
     """
     match name:
         case "sgd":
@@ -72,4 +78,4 @@ def make_optimizer(
         case "adam":
             return optax.adamw(learning_rate, weight_decay=weight_decay, mask=_not_biases)
         case _:
-            raise UserError(f"--optimizer {name}: unknown; choose sgd or adam")
+            raise UserError("optimizer", "unknown", "choose sgd or adam", value=name)

@@ -152,10 +152,10 @@ def test_bad_input_leaves_an_earlier_result(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["run"]
 
 
-def test_another_configuration_is_refused_or_replaces(tmp_path):
+def test_another_configuration_is_an_error_or_replaces(tmp_path):
     out = tmp_path / "run"
     before = make_run(out)
-    with pytest.raises(UserError, match=r"--out .*different configuration.*--overwrite"):
+    with pytest.raises(UserError, match=r"^out .*different configuration.*overwrite"):
         make_run(out, OTHER)
     assert contents(tmp_path) == before
     with open_run(out, OTHER, overwrite=True) as directory:
@@ -205,7 +205,7 @@ def test_something_else_is_never_touched(tmp_path, config, overwrite):
         (out / "config.json").write_text(config)
     before = contents(tmp_path)
     with (
-        pytest.raises(UserError, match=r"--out .*photos: exists and is not a run of Candor"),
+        pytest.raises(UserError, match=r"^out .*photos: exists and is not a run of Candor"),
         open_run(out, OPTIONS, overwrite),
     ):
         pass
