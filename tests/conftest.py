@@ -12,8 +12,9 @@ import pytest
 os.environ.setdefault("MPLBACKEND", "Agg")
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
-# Tests compile much and compute little.
+# Tests compile much and compute little: most of a compilation is for programs that run for long.
 jax.config.update("jax_disable_most_optimizations", True)
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false"
 # ... and much of it again and again: what one test has compiled, in either process, others load.
 if "CANDOR_COMPILED" not in os.environ:  # the first process; its workers inherit the name
     os.environ["CANDOR_COMPILED"] = tempfile.mkdtemp(prefix="candor-")

@@ -99,6 +99,8 @@ def test_links_and_pictures_lead_somewhere(name):
 @each_readme
 def test_python_files_named_exist(name):
     for path in re.findall(r"\b([\w/]+\.py)\b", READMES[name]):
+        if path == "research/methods/noisy.py":  # the example of a new one
+            continue
         assert "NAME" in path or list(ROOT.glob(f"**/{path}")), path
 
 

@@ -117,7 +117,7 @@ def _assert_equal(one, two, **tolerance):
         np.testing.assert_allclose(a, b, **(tolerance or {"rtol": 0}))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", NAMES, scope="class")  # all tests of a method in one process
 class TestEveryMethod:
     def test_loss_falls_and_the_state_keeps_its_form(self, name):
         trained = _trained(name)
