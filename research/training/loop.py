@@ -59,8 +59,8 @@ class Position(NamedTuple):
     stalled: jax.Array  # int32, evaluations since the best one
 
 
-class Trained(NamedTuple):
-    """The result of training."""
+class TrainingResult(NamedTuple):
+    """What `train` returns."""
 
     state: Any  # the state to keep
     steps: int  # steps taken, in all processes
@@ -76,7 +76,7 @@ def train(
     run: Run,
     start: Any = None,
     watch: Callable[[int, float], None] | None = None,
-) -> Trained:
+) -> TrainingResult:
     """Trains until the last step, or until the validation NLL stops falling.
 
     Goes on from the newest checkpoint in the run's folder, if there is one. Writes checkpoints,
@@ -157,7 +157,7 @@ def train(
             if is_stopped:
                 number = (signals or [signal.SIGTERM])[0]  # a scheduler's notice has no number
                 raise Interrupted(number, f"saved at step {step}: the same command goes on there")
-    return Trained(position.best, step, int(position.best_step), float(position.best_nll))
+    return TrainingResult(position.best, step, int(position.best_step), float(position.best_nll))
 
 
 def initialise(method: Method, key: jax.Array, images: jax.Array, start: Any = None):

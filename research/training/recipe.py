@@ -1,14 +1,15 @@
 """From a line such as `ensemble(swag(rank=10), num_members=3)` to a `Method`.
 
-A recipe names files of research/methods and gives their options; wrappers take another recipe
+A recipe names files of research/methods and gives their options; a wrapper takes another recipe
 first. A calibrator around a recipe, as in `temperature(swag)`, maps that method's predictions.
 Nothing is evaluated: the text is read as names, numbers and strings. What a factory needs to know
-of the training it is part of (the network, N, the number of steps), it gets by the names of its
-parameters. How a method is trained can be told among its options, by the fields of `Training`:
-`bayes_by_backprop(start=scratch, epochs=2)`.
+of the training it is part of (the network, N, the number of steps) it gets by the names of its
+parameters, from a `Context`. The fields of `Training` can be given among a method's options, and
+change how it is trained: `bayes_by_backprop(start=scratch, epochs=2)`.
 """
 
 import ast
+import contextlib
 import importlib
 import inspect
 import pkgutil
@@ -50,7 +51,8 @@ class Recipe:
         """How the innermost method is trained.
 
         Raises:
-            UserError: an option about training has a value that there is not; `parse` has checked.
+            UserError: an option about training has a value that is not allowed; never of a recipe
+                from `parse`, which has checked them.
         """
         return self.inner.training if self.inner else _training(self)
 
@@ -61,22 +63,22 @@ class Recipe:
             return None
         if self.inner is None:
             return POINT
-        return (
-            replace(self, inner=self.inner.start) if self.name == "ensemble" else self.inner.start
-        )
+        if self.name in calibrator_names():
+            return self.inner.start
+        return replace(self, inner=self.inner.start)
 
 
 POINT = Recipe("point")
 
 
 class Context(NamedTuple):
-    """What factories can ask for by the name of a parameter.
+    """The training that a method is part of; a factory takes fields by the names of its parameters.
 
-    The last two matter to training only; a method that is to predict does without them.
+    The last two matter to training only: a method that is to predict does without them.
     """
 
     model: Model
-    num_train: int  # N, of the data set itself
+    num_train: int  # N, the number of training examples
     num_steps: int
     steps_per_epoch: int
     tx: optax.GradientTransformation = optax.identity()
@@ -98,12 +100,12 @@ def _parameters(name: str) -> dict[str, inspect.Parameter]:
 
 
 def is_wrapper(name: str) -> bool:
-    """Whether it takes a method: an ensemble of several, or a calibrator."""
+    """Whether a name is of an ensemble or a calibrator, which take another recipe first."""
     return name in calibrator_names() or next(iter(_parameters(name))) == "method"
 
 
 def options_of(name: str) -> dict[str, Any]:
-    """What a recipe can tell a method, with the defaults; a calibrator has no options."""
+    """The options that a recipe can give, with their defaults; a calibrator has none."""
     if name in calibrator_names():
         return {}
     options = {
@@ -117,10 +119,11 @@ def options_of(name: str) -> dict[str, Any]:
 def _value(node: ast.expr, where: str) -> Any:
     if isinstance(node, ast.Name):
         return node.id
-    try:
-        return ast.literal_eval(node)
-    except ValueError as error:
-        raise UserError("methods", f"{where}: give a number or a word") from error
+    with contextlib.suppress(ValueError):
+        value = ast.literal_eval(node)
+        if value is None or isinstance(value, bool | int | float | str):
+            return value
+    raise UserError("methods", f"{where}: give a number or a word")
 
 
 def _recipe(node: ast.expr, text: str) -> Recipe:
@@ -150,7 +153,7 @@ def _recipe(node: ast.expr, text: str) -> Recipe:
             f"put it outside, as in {inner.name}({name}(point))",
         )
     recipe = Recipe(name, inner, tuple(sorted(options)))
-    _ = recipe.training  # raises where an option about training has a value that there is not
+    _ = recipe.training  # raises where an option about training has a value that is not allowed
     return recipe
 
 
@@ -158,17 +161,17 @@ def parse(text: str) -> tuple[Recipe, ...]:
     """The recipes of a line, separated by commas.
 
     Args:
-        text: such as `swag,ensemble(point,num_members=3)`.
+        text: a line such as `swag,ensemble(point,num_members=3)`.
 
     Raises:
-        UserError: no such method or option, or not of that form.
+        UserError: there is no such method or option, or the text is not of that form.
     """
     try:
         tree = ast.parse(f"({text},)", mode="eval").body
     except SyntaxError as error:
         raise UserError("methods", FORM, value=text) from error
     recipes = [_recipe(node, text) for node in tree.elts]
-    return tuple(dict.fromkeys(recipes))  # each once
+    return tuple(dict.fromkeys(recipes))  # without repetitions
 
 
 def calibrators_of(recipe: Recipe | None) -> tuple[str, ...]:
@@ -207,7 +210,7 @@ def _training(recipe: Recipe) -> Training:
 
 
 def with_options(recipe: Recipe, **options: Any) -> Recipe:
-    """The recipe with these options wherever its methods have them and were not told otherwise."""
+    """The recipe with these options wherever its methods have them and it does not give them."""
     known = options_of(recipe.name)
     kept = {n: v for n, v in options.items() if n in known} | dict(recipe.options)
     inner = recipe.inner and with_options(recipe.inner, **options)
@@ -215,14 +218,14 @@ def with_options(recipe: Recipe, **options: Any) -> Recipe:
 
 
 def build(recipe: Recipe, context: Context) -> Method:
-    """The method; calibrators around it are no part of it.
+    """The method of a recipe, without the calibrators around it.
 
     Args:
-        recipe: from `parse`.
-        context: what its factories can ask for.
+        recipe: the recipe.
+        context: the training that the method is part of.
 
     Raises:
-        UserError: an option's value is refused by the method.
+        UserError: the method does not allow the value of an option.
     """
     recipe = uncalibrated(recipe)
     factory = getattr(_module(recipe.name), recipe.name)

@@ -24,9 +24,9 @@ def test_a_collapsed_posterior_is_warned_of_once(tmp_path, capsys):
     collapsed = {"sigma_over_mu": 1e-4, "disagreement": 1e-5}
     rows = _log(tmp_path, collapsed, collapsed)
     assert [row["sigma_over_mu"] for row in rows] == [1e-4, 1e-4]
-    told = capsys.readouterr().err
-    assert told.count("the posterior has collapsed") == 1
-    assert "at step 1 all draws say the same" in told
+    printed = capsys.readouterr().err
+    assert printed.count("the posterior has collapsed") == 1
+    assert "at step 1 all draws say the same" in printed
 
 
 @pytest.mark.parametrize(

@@ -198,7 +198,7 @@ def test_divergence_stops_at_once_and_keeps_the_last_good_state(dataset, tmp_pat
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(kept.state))
 
 
-def test_other_images_are_not_judged_by_what_was_trained_before(dataset, tmp_path):
+def test_a_training_does_not_go_on_with_other_images(dataset, tmp_path):
     plan = PLAN._replace(num_steps=2)
     _train(dataset._replace(fingerprint="a"), tmp_path, plan=plan)
     with pytest.raises(UserError, match="have changed since training began"):
@@ -206,14 +206,14 @@ def test_other_images_are_not_judged_by_what_was_trained_before(dataset, tmp_pat
     _train(dataset._replace(fingerprint="a"), tmp_path, plan=plan)
 
 
-def test_batches_that_cannot_be_are_refused(dataset, tmp_path):
+def test_batches_that_cannot_be_are_errors(dataset, tmp_path):
     with pytest.raises(UserError, match=r"^batch_size 12: .* 8 devices"):
         _train(dataset, tmp_path, plan=PLAN._replace(batch_size=12))
     with pytest.raises(UserError, match=r"^batch_size 48: .* 44 training images"):
         _train(dataset, tmp_path, plan=PLAN._replace(batch_size=48))
 
 
-def test_the_log_holds_what_a_person_looks_for(uninterrupted):
+def test_the_log_holds_losses_rates_and_validation_metrics(uninterrupted):
     _, directory = uninterrupted
     rows = _rows(directory)
     assert [row["step"] for row in rows] == list(

@@ -1,4 +1,4 @@
-"""Recipes: read as text, never evaluated; wrong ones are refused in one line."""
+"""Recipes: read as text, never evaluated; a wrong one is an error of one line."""
 
 import optax
 import pytest
@@ -15,10 +15,10 @@ def _context():
 
 
 def test_a_line_is_read_and_written_again():
-    told = parse("point, ensemble(mc_dropout(num_samples=3), num_members=2)")
+    recipes = parse("point, ensemble(mc_dropout(num_samples=3), num_members=2)")
     inner = Recipe("mc_dropout", None, (("num_samples", 3),))
-    assert told == (Recipe("point"), Recipe("ensemble", inner, (("num_members", 2),)))
-    assert parse(",".join(str(each) for each in told)) == told
+    assert recipes == (Recipe("point"), Recipe("ensemble", inner, (("num_members", 2),)))
+    assert parse(",".join(str(one) for one in recipes)) == recipes
 
 
 def test_the_same_recipe_twice_is_one():
@@ -26,7 +26,7 @@ def test_the_same_recipe_twice_is_one():
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "problem"),
     [
         ("pint", "there is no method pint; choose from"),
         ("point(", "write them as in"),
@@ -35,6 +35,7 @@ def test_the_same_recipe_twice_is_one():
         ("ensemble(point, point)", "is written as in"),
         ("mc_dropout(3)", "is written as in mc_dropout(num_samples=...)"),
         ("mc_dropout(num_samples=open('x'))", "give a number or a word"),
+        ("mc_dropout(num_samples=[1, 2])", "give a number or a word"),
         ("mc_dropout(**x)", "write them as in"),
         ("__import__('os').system('true')", "write them as in"),
         ("1", "write them as in"),
@@ -42,14 +43,14 @@ def test_the_same_recipe_twice_is_one():
         ("ensemble(temperature(swag))", "put it outside, as in temperature(ensemble(point))"),
     ],
 )
-def test_bad_text_is_refused_in_one_line(text, told):
+def test_bad_text_is_an_error_of_one_line(text, problem):
     with pytest.raises(UserError, match="methods") as caught:
         parse(text)
-    assert told in str(caught.value)
+    assert problem in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_training_can_be_told_otherwise():
+def test_options_change_the_training():
     assert parse("mc_dropout")[0].training.start == "point"
     training = parse("ensemble(mc_dropout(start=scratch, epochs=0.5))")[0].training
     assert (training.start, training.epochs) == ("scratch", 0.5)
@@ -71,28 +72,28 @@ def test_what_is_trained_first():
 
 
 def test_calibrators_stand_around_a_method():
-    told = parse("vector(temperature(ensemble(mc_dropout)))")[0]
-    assert recipe.calibrators_of(told) == ("temperature", "vector")
-    assert str(recipe.uncalibrated(told)) == "ensemble(mc_dropout)"
+    calibrated = parse("vector(temperature(ensemble(mc_dropout)))")[0]
+    assert recipe.calibrators_of(calibrated) == ("temperature", "vector")
+    assert str(recipe.uncalibrated(calibrated)) == "ensemble(mc_dropout)"
     assert recipe.calibrators_of(parse("ensemble(point)")[0]) == ()
-    assert recipe.build(told, _context()).members == 5
+    assert recipe.build(calibrated, _context()).members == 5
 
 
-def test_factories_get_what_they_ask_for():
+def test_factories_get_the_context_by_their_parameters():
     method = recipe.build(
         parse("ensemble(mc_dropout(num_samples=3), num_members=2)")[0], _context()
     )
     assert (method.num_draws, method.members) == (6, 2)
 
 
-def test_options_go_where_they_are_known_and_were_not_told():
-    told = parse("ensemble(mc_dropout, num_members=2)")[0]
-    assert str(recipe.with_options(told, num_samples=7, num_members=9)) == (
+def test_options_go_where_they_are_known_and_not_given():
+    (ensemble,) = parse("ensemble(mc_dropout, num_members=2)")
+    assert str(recipe.with_options(ensemble, num_samples=7, num_members=9)) == (
         "ensemble(mc_dropout(num_samples=7), num_members=2)"
     )
 
 
-def test_every_base_method_says_how_it_is_trained():
+def test_every_base_method_has_a_training():
     names = recipe.method_names()
     assert {"point", "ensemble"} <= set(names)
     for name in names:

@@ -125,6 +125,6 @@ def test_all_runs_diverging_is_an_error(tmp_path):
         run(tmp_path, [1e20], [0])
 
 
-def test_a_batch_larger_than_the_data_is_refused(tmp_path):
+def test_a_batch_larger_than_the_data_is_an_error(tmp_path):
     with pytest.raises(UserError, match=r"^batch_size 100: there are only 65 images"):
         run(tmp_path, [0.1], [0], plan=PLAN._replace(batch_size=100))
