@@ -44,7 +44,7 @@ def test_scores_count_what_they_say():
     assert scores["named_first"]["value"] == pytest.approx(1 / 3)
     assert scores["named"]["value"] == pytest.approx(2 / 3)
     assert scores["false_alarm"]["value"] == pytest.approx(1 / 2)
-    assert all(each["low"] < each["value"] < each["high"] for each in scores.values())
+    assert all(share["low"] < share["value"] < share["high"] for share in scores.values())
     planted, named, counts = confusion(rows)
     assert counts.sum() == len(rows)
     assert counts[planted.index("leakage"), named.index("overfitting")] == 1
@@ -56,18 +56,18 @@ def test_a_fault_changes_only_what_it_should(fault):
     images, labels = surfaces.generate(60, seed=0)
     third = np.array_split(np.arange(60), 3)
     splits = dict(zip(("train", "valid", "test"), third, strict=True))
-    healthy = exam_cases.Case(
+    sound = exam_cases.Case(
         surfaces.CLASSES,
         {name: images[index] for name, index in splits.items()},
         {name: labels[index] for name, index in splits.items()},
     )
     plant = FAULTS[fault]
-    one, two = (plant(healthy, 1, np.random.default_rng(3)) for _ in range(2))
+    one, two = (plant(sound, 1, np.random.default_rng(3)) for _ in range(2))
     for split in splits:
         assert len(one.images[split]) == len(one.labels[split])
         np.testing.assert_array_equal(one.images[split], two.images[split])
         np.testing.assert_array_equal(one.labels[split], two.labels[split])
-    is_same = all(np.array_equal(one.images[s], healthy.images[s]) for s in splits)
+    is_same = all(np.array_equal(one.images[s], sound.images[s]) for s in splits)
     in_pixels = {
         "class_imbalance",
         "leakage",
