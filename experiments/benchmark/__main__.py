@@ -27,6 +27,7 @@ import numpy as np
 from experiments import cli
 from experiments.benchmark.run import POINT, Bench, build, costs_file, predictions_file, run_missing
 from experiments.benchmark.table import rows, table
+from research.data.dataset import spread
 from research.data.load import load
 from research.metrics import format
 from research.models import classifier as classifiers
@@ -134,11 +135,6 @@ def check(config: Config, mesh) -> None:
         raise UserError(f"--ood {config.ood}: the same as --data; name images of another kind")
 
 
-def _spread(n: int, most: int | None) -> np.ndarray:
-    """At most so many numbers below n, evenly spaced: classes may lie one after another."""
-    return np.unique(np.linspace(0, n - 1, min(n, most or n)).astype(int))
-
-
 def open_bench(config: Config, directory: Path, mesh, seed: int) -> Bench:
     """Loads a seed's data and makes its network.
 
@@ -161,7 +157,7 @@ def open_bench(config: Config, directory: Path, mesh, seed: int) -> Bench:
     head = config.head or ("asker" if size >= 128 else "cifar")
     dtype = jnp.bfloat16 if config.bfloat16 else None
     network = VGG16(len(dataset.classes), head, config.width, dtype)
-    test_index = _spread(len(dataset.test.labels), config.test_limit)
+    test_index = spread(len(dataset.test.labels), config.test_limit)
     return Bench(
         seed,
         dataset,
@@ -170,7 +166,7 @@ def open_bench(config: Config, directory: Path, mesh, seed: int) -> Bench:
         classifiers.fresh(dataset, network).model,
         TrainingOptions.of(config),
         test_index,
-        test_index[_spread(len(test_index), config.corrupted_limit)],
+        test_index[spread(len(test_index), config.corrupted_limit)],
         directory / f"seed-{seed}",
         mesh,
     )

@@ -50,7 +50,7 @@ def layers_of(
     if config.model:
         layers = import_keras(config.model).layers
     else:
-        image = classifier.dataset.train.images[np.arange(1)]
+        image = classifier.dataset.train.example
         shapes = jax.eval_shape(classifier.model.init, jax.random.key(0), image)
         first = shapes.get("block1_conv1")  # tells the width of a weights file
         width = first["bias"].size / BLOCKS[0][1] if first else 1.0
@@ -61,7 +61,7 @@ def layers_of(
 
 def _has_fresh_head(classifier: Classifier) -> bool:
     """Whether hidden layers of the head start from random weights, other ones for another key."""
-    model, image = classifier.model, classifier.dataset.train.images[np.arange(1)]
+    model, image = classifier.model, classifier.dataset.train.example
     one, other = (jax.jit(model.init)(jax.random.key(i), image) for i in range(2))
     hidden = model.head[:-1]
     return bool(hidden) and all(np.any(one[n]["kernel"] != other[n]["kernel"]) for n in hidden)

@@ -89,7 +89,7 @@ def fit_methods(
     model, dataset = classifier.model, classifier.dataset
     params = classifier.params
     if config.init:
-        like = jax.eval_shape(model.init, jax.random.key(0), dataset.test.images[np.arange(1)])
+        like = jax.eval_shape(model.init, jax.random.key(0), dataset.test.example)
         params = read_weights(config.init, like, "init")
     if params is not None:  # a method that started from other weights is not resumed
         dataset = dataset._replace(fingerprint=identify("start", params, dataset))

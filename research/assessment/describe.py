@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from research.data.dataset import Dataset, Split
-from research.data.predictions import SPLITS, PredictionsFile
+from research.data.dataset import SPLITS, Dataset, Split
+from research.data.predictions import PredictionsFile
 from research.diagnosis.collect import Collected
 from research.diagnosis.diagnose import Found
 from research.metrics.scores import scores

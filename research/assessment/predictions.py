@@ -10,8 +10,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from research.calibrators.fit import calibrate, cross_calibrate
-from research.data.dataset import Dataset
-from research.data.predictions import SPLITS, PredictionsFile
+from research.data.dataset import SPLITS, Dataset
+from research.data.predictions import PredictionsFile
 from research.posteriors.predictive import predictor
 from research.training.fit import Fitted
 from research.training.recipe import Recipe, calibrators_of, uncalibrated

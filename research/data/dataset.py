@@ -6,6 +6,8 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+SPLITS = ("train", "valid", "test")
+
 
 class Images(Protocol):
     """Indexable images: a numpy array (in memory, or memory-mapped), or decoded on demand."""
@@ -27,6 +29,11 @@ class Split(NamedTuple):
     images: Images  # [N, H, W, 3] uint8; a data set of cached features: [N, ...] float32
     labels: np.ndarray  # [N] int32, 0..K-1
     ids: np.ndarray  # [N] str: a file's path below the folder, "train/17" of TFDS, else "17"
+
+    @property
+    def example(self) -> np.ndarray:
+        """The first image as a batch of one, from which a network takes its shapes."""
+        return self.images[np.arange(1)]
 
 
 class Dataset(NamedTuple):
@@ -56,4 +63,9 @@ class Dataset(NamedTuple):
     @property
     def splits(self) -> dict[str, Split]:
         """The splits by name, in the order train, valid, test."""
-        return {"train": self.train, "valid": self.valid, "test": self.test}
+        return {name: getattr(self, name) for name in SPLITS}
+
+
+def spread(n: int, most: int | None) -> np.ndarray:
+    """At most `most` indices below n (None: all), evenly spaced, so that every class is there."""
+    return np.unique(np.linspace(0, n - 1, min(n, most or n)).astype(int))

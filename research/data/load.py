@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 import research.data.sources
-from research.data.dataset import Dataset, Split
+from research.data.dataset import SPLITS, Dataset, Split
 from research.data.decode import decode_once
-from research.data.sources.source import SPLITS, TEST, TRAIN, Source, only
+from research.data.sources.source import TEST, TRAIN, Source, only
 from research.data.splits import DROPPED, assign, choose, missing_splits, trim
 from research.data.streamed import StreamedImages
 from research.runtime.errors import UserError

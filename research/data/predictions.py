@@ -11,13 +11,13 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import log_softmax, logsumexp
 
+from research.data.dataset import SPLITS
 from research.data.sources.npz import read_arrays
 from research.runtime.errors import UserError
 
 SMALLEST = 1e-12  # what a probability of 0 is taken for: 27.6 nats if it was the truth
 SUM_TOLERANCE = 1e-3  # how far a row of probabilities may be from 1: files are often rounded
 ROUNDING = 1e-6  # how far below 0 float32 may take a probability
-SPLITS = ("train", "valid", "test")
 KINDS = ("logits", "log_probs", "probs")
 IDS = ("ids", "id", "")  # the last: what pandas calls the index in a .csv
 
@@ -33,8 +33,8 @@ class PredictionsFile(NamedTuple):
     notes: tuple[str, ...]  # plain sentences for the report
 
 
-def _refuse_rows(path: Path, bad: np.ndarray, what: str) -> None:
-    """Raises a `UserError` that names the first five bad rows [N], if there are any."""
+def _check_rows(path: Path, bad: np.ndarray, what: str) -> None:
+    """Raises a `UserError` that names the first five of the rows that `bad` [N] marks."""
     numbers = np.flatnonzero(bad)
     if len(numbers):
         named = ", ".join(str(n) for n in numbers[:5])
@@ -51,9 +51,9 @@ def _normalise(
     Raises:
         UserError: rows that are no distributions; `way_out` ends the message.
     """
-    _refuse_rows(path, np.isnan(scores).any(axis=1), f"NaN or text among the {kind}; {way_out}")
+    _check_rows(path, np.isnan(scores).any(axis=1), f"NaN or text among the {kind}; {way_out}")
     if kind == "logits":
-        _refuse_rows(path, np.isinf(scores).any(axis=1), "infinite logits; save finite ones")
+        _check_rows(path, np.isinf(scores).any(axis=1), "infinite logits; save finite ones")
         if (scores >= 0).all() and np.allclose(scores.sum(axis=1), 1, atol=SUM_TOLERANCE):
             raise UserError(
                 "predictions",
@@ -65,11 +65,11 @@ def _normalise(
     if kind == "probs":
         outside = (scores < -ROUNDING) | (scores > 1 + SUM_TOLERANCE)
         what = f"probabilities below 0 or above 1; {way_out}"
-        _refuse_rows(path, outside.any(axis=1), what)
+        _check_rows(path, outside.any(axis=1), what)
         with np.errstate(divide="ignore"):
             scores = np.log(np.maximum(scores, 0))
     off = ~(np.abs(logsumexp(scores, axis=1)) <= SUM_TOLERANCE)
-    _refuse_rows(path, off, f"probabilities that do not sum to 1; {way_out}")
+    _check_rows(path, off, f"probabilities that do not sum to 1; {way_out}")
     zero = np.isneginf(scores)
     notes = ()
     if zero.any():
@@ -135,7 +135,7 @@ def _read_csv(path: Path, label_column: str, is_logits: bool) -> tuple[dict[str,
         raise UserError("predictions", "needs a header line and at least one row", value=path)
     header, *body = rows
     what = f"not {len(header)} columns like the header; mend them"
-    _refuse_rows(path, np.array([len(row) != len(header) for row in body]), what)
+    _check_rows(path, np.array([len(row) != len(header) for row in body]), what)
     if label_column not in header:
         number = int(label_column) if label_column.isdecimal() else len(header)
         if number >= len(header):
@@ -178,17 +178,17 @@ def _read_labels(path: Path, labels: np.ndarray, classes: tuple[str, ...]) -> np
         numbers = np.array([_number(label) for label in labels.tolist()])
         unknown = np.isnan(numbers) & ~np.isin(labels, classes)
         what = "labels that are neither numbers nor one of the classes"
-        _refuse_rows(path, unknown, f"{what} {', '.join(classes)}")
+        _check_rows(path, unknown, f"{what} {', '.join(classes)}")
         labels = numbers
     bad = (labels != np.floor(labels)) | (labels < 0) | (labels >= len(classes))
     what = f"labels out of range; with {len(classes)} classes they run from 0 to {len(classes) - 1}"
-    _refuse_rows(path, bad, what)
+    _check_rows(path, bad, what)
     return labels.astype(np.int64)
 
 
 def _read_split(path: Path, split: np.ndarray) -> np.ndarray:
     split = np.where(np.isin(split, ("val", "validation")), "valid", split)
-    _refuse_rows(path, ~np.isin(split, SPLITS), f"split must be one of {', '.join(SPLITS)}")
+    _check_rows(path, ~np.isin(split, SPLITS), f"split must be one of {', '.join(SPLITS)}")
     counts = {name: int(np.sum(split == name)) for name in SPLITS}
     if not counts["test"]:
         raise UserError(

@@ -12,8 +12,8 @@ import jax
 import numpy as np
 
 from research.data.batches import map_batches
-from research.data.dataset import Dataset
-from research.data.predictions import SPLITS, PredictionsFile
+from research.data.dataset import SPLITS, Dataset
+from research.data.predictions import PredictionsFile
 from research.diagnosis.evidence import Evidence, EvidenceSplit, NewImages
 from research.models.classifier import Classifier
 

@@ -98,9 +98,9 @@ def with_interval(metric: str, entry: dict) -> str:
 
 def metric_name(metric: str) -> str:
     """`share_above_0.999` -> "share above 0.999"; `debiased_ece` -> "debiased ECE"."""
-    words = " ".join(ACRONYMS.get(word, word) for word in metric.split("_"))
-    words = words.replace("e AURC", "E-AURC")
-    return words[0].upper() + words[1:]
+    name = " ".join(ACRONYMS.get(word, word) for word in metric.split("_"))
+    name = name.replace("e AURC", "E-AURC")
+    return name[0].upper() + name[1:]
 
 
 def count(n: int) -> str:

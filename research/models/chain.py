@@ -46,6 +46,11 @@ def _pool(layer: Pool, x: jax.Array) -> jax.Array:
     return nn.avg_pool(x, layer.size, layer.strides, layer.padding, count_include_pad=False)
 
 
+def binary_logits(z: jax.Array) -> jax.Array:
+    """Logits z [B, 1] of class 1 as the two logits (0, z) [B, 2], whose softmax is sigmoid(z)."""
+    return jnp.concatenate([jnp.zeros_like(z), z], axis=-1)
+
+
 def _per_channel(values, x: jax.Array) -> jax.Array:
     values = jnp.asarray(values, x.dtype)
     return values.reshape((1,) * (x.ndim - values.ndim) + values.shape)
@@ -103,7 +108,7 @@ def _apply_layer(layer: Layer, x: jax.Array, dtype, use_dropout: bool, is_last: 
         case Preprocess():
             return PREPROCESS[layer.function](x)
         case BinaryLogit():
-            return jnp.concatenate([jnp.zeros_like(x), x], axis=-1)
+            return binary_logits(x)
 
 
 def apply_layers(layers: tuple[Layer, ...], x: jax.Array, dtype, use_dropout: bool) -> jax.Array:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from research.data.dataset import Dataset
+from research.data.dataset import Dataset, spread
 from research.method import Model
 from research.models import chain
 from research.models.features import compute_features, identify
@@ -230,11 +230,6 @@ def from_weights(
     if trainable == "head":
         classifier = classifier.freeze(weights, dataset, run)
     return classifier.start_from(weights)
-
-
-def spread(n: int, most: int) -> np.ndarray:
-    """At most `most` indices below n, evenly spaced, so that all classes are among them."""
-    return np.unique(np.linspace(0, n - 1, min(n, most)).astype(int))
 
 
 def some(dataset: Dataset, n: int) -> np.ndarray:

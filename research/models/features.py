@@ -49,7 +49,7 @@ def compute_features(apply: Callable, params: dict, dataset: Dataset, run: Run) 
     """
     batch_size, directory, mesh = run.batch(BATCH), run.directory / "features", run.mesh
     on_device = replicate(params, mesh)
-    first = np.repeat(dataset.test.images[np.arange(1)], batch_size, axis=0)
+    first = np.repeat(dataset.test.example, batch_size, axis=0)
     lowered = jax.jit(apply).lower(on_device, shard(first, mesh))
     compiled, digest = lowered.compile(), identify(lowered.as_text(), params, dataset)
     splits = {}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import jax
 
-from research.data.dataset import Dataset
+from research.data.dataset import Dataset, spread
 from research.method import Model
 from research.models import chain
 from research.models.classifier import (
@@ -17,7 +17,6 @@ from research.models.classifier import (
     Origin,
     base_and_head,
     some,
-    spread,
 )
 from research.models.keras.importer import Imported, choose_preprocess
 from research.models.parity import check_parity

@@ -203,7 +203,7 @@ def _train(
     method = build(recipe, given)
     is_given = recipe == POINT and params is not None
     if is_given or given.num_steps == 0:
-        image = dataset.train.images[np.arange(1)]
+        image = dataset.train.example
         state = initialise(method, key, image, params if is_given else start)
         return Fitted(recipe, method, place(state, method.members, run.mesh), 0, 0, 0, 0.0)
     run = run.folder(folder_name(recipe))

@@ -103,7 +103,7 @@ def train(
     take_step = _compile_step(step_key, method, dataset, plan, run.mesh)
     predict = predictor(method, predict_key, plan.batch_size, run.mesh, VALID_DRAWS)
     summarise = jax.jit(method.summary)
-    image = dataset.train.images[np.arange(1)]
+    image = dataset.train.example
     state = place(initialise(method, init_key, image, start), method.members, run.mesh)
     position = _best_at(0, state, math.inf, run.mesh)
 

@@ -18,7 +18,6 @@ from PIL import Image
 
 from research.runtime.errors import UserError
 
-SPLITS = ("train", "valid", "test")
 TRAIN, VALID, TEST = range(3)
 SPLIT_NAMES = {  # what people call them
     "train": TRAIN,

@@ -219,15 +219,15 @@ def to_chain(keras, model, stripped) -> tuple[tuple[Layer, ...], dict]:
         NotAChain: branches, or a layer that `models/layers.py` does not have.
     """
     layers, start = _in_order(keras, model, stripped)
-    records, params, seen = [], {}, set()
+    records, params, converted = [], {}, set()
     if start is not model.inputs[0]:
         records.append(_preprocessing(keras, model, start))
     for outer, layer in _leaves(keras, layers):
         if is_inactive(layer) or layer is stripped:
             continue
-        if layer.weights and id(layer) in seen:
+        if layer.weights and id(layer) in converted:
             raise NotAChain(f"its layer '{layer.name}' is used twice")
-        seen.add(id(layer))
+        converted.add(id(layer))
         name = layer.name
         while name in params or hasattr(chain.Chain, name):  # nested models may repeat a name
             name = f"{outer or 'model'}_{name}"

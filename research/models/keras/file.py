@@ -145,11 +145,11 @@ def _is_keras_own(keras, node: dict) -> bool:
     return any(isinstance(getattr(getattr(keras, space), name, None), type) for space in spaces)
 
 
-def _refuse_code(keras, node, layer: str, path: Path) -> None:
+def _check_no_code(keras, node, layer: str, path: Path) -> None:
     """Walks the config as data and raises on the first object that is not plain Keras."""
     if isinstance(node, list):
         for item in node:
-            _refuse_code(keras, item, layer, path)
+            _check_no_code(keras, item, layer, path)
     if not isinstance(node, dict):
         return
     kind = node.get("class_name")
@@ -181,7 +181,7 @@ def _refuse_code(keras, node, layer: str, path: Path) -> None:
                 value=path,
             )
     for value in node.values():
-        _refuse_code(keras, value, layer, path)
+        _check_no_code(keras, value, layer, path)
 
 
 def open_model(path: str | Path):
@@ -211,7 +211,7 @@ def open_model(path: str | Path):
             raise ValueError("the model's config is not a JSON object")
         # Losses and metrics of the user's own are no obstacle: the model is not compiled.
         described = {key: value for key, value in config.items() if key != "compile_config"}
-        _refuse_code(keras, described, "model", path)
+        _check_no_code(keras, described, "model", path)
         with tempfile.TemporaryDirectory() as folder:
             # Keras goes by the suffix; old versions wrote HDF5 into files called .keras.
             link = Path(folder) / ("model.keras" if is_zip else "model.h5")

@@ -47,9 +47,7 @@ class Imported(NamedTuple):
 
 def _two_logits(outputs):
     """[B, 1] logits of class 1 -> [B, 2]; [B, K] as they are."""
-    if outputs.shape[-1] > 1:
-        return outputs
-    return jnp.concatenate([jnp.zeros_like(outputs), outputs], axis=-1)
+    return outputs if outputs.shape[-1] > 1 else chain.binary_logits(outputs)
 
 
 def _log_of_probabilities(outputs):
