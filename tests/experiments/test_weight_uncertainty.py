@@ -1,6 +1,5 @@
 """The paper's experiments in a small mode, their arithmetic, and bad input."""
 
-import csv
 import json
 import re
 from pathlib import Path
@@ -10,20 +9,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import AxisType
+from PIL import Image
+from sklearn.datasets import load_digits
 
 from experiments import cli
 from experiments.weight_uncertainty import (
-    agents,
-    bandits,
     classification,
-    mushroom,
+    mnist,
     pruning,
     records,
     regression,
     report,
     training,
 )
-from experiments.weight_uncertainty.records import Target
 from experiments.weight_uncertainty.rows import (
     MIXTURE_GRID,
     ROWS,
@@ -35,9 +33,11 @@ from experiments.weight_uncertainty.rows import (
     row_of,
     with_fixed,
 )
+from research.data.sources.source import TEST, TRAIN, Source
 from research.posteriors.mean_field import MeanField, softplus_inverse
 from research.runtime.errors import UserError
 
+MIXTURE = "mixture(initial_sigma=0.02)"
 RESULTS = Path(classification.__file__).with_name("results")
 
 
@@ -45,52 +45,6 @@ def one_device():
     """Fewer programs to compile than with eight; `test_sweep.py` shares runs out."""
     devices = jax.devices()[:1]
     return jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,), devices=devices)
-
-
-@pytest.fixture
-def mushrooms(tmp_path, shared_data):
-    """400 rows of the real file."""
-    lines = (shared_data / "mushroom.csv").read_text().splitlines(keepends=True)
-    path = tmp_path / "mushroom.csv"
-    path.write_text("".join(lines[:401]))
-    return path
-
-
-def test_the_mushrooms_are_those_of_the_paper(shared_data):
-    """8,124 rows, 117 values of 22 attributes (tensorflow/models), 4,208 of them edible."""
-    data = mushroom.load(shared_data / "mushroom.csv")
-    assert data.contexts.shape == (8124, 117)
-    assert data.is_edible.sum() == 4208
-    np.testing.assert_array_equal(data.contexts.sum(axis=1), 22)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda rows: [row[:-1] for row in rows], "21 columns"),
-        (lambda rows: [["kind", *rows[0][1:]], *rows[1:]], "its columns are kind"),
-        (lambda rows: [rows[0], ["tasty", *rows[1][1:]]], "class 'tasty' is neither"),
-        (lambda rows: [rows[0], rows[1][:-1]], "line 2 has 22 values"),
-        (lambda rows: rows[:1], "no rows"),
-    ],
-)
-def test_other_files_are_named(mushrooms, change, message):
-    rows = list(csv.reader(mushrooms.read_text().splitlines()))
-    order = [rows[0].index("class"), *(i for i, n in enumerate(rows[0]) if n != "class")]
-    with mushrooms.open("w", newline="") as file:
-        csv.writer(file).writerows(change([[row[i] for i in order] for row in rows]))
-    with pytest.raises(UserError, match=message):
-        mushroom.load(mushrooms)
-
-
-def test_a_missing_mushroom_file_is_one_line(capsys, monkeypatch, tmp_path):
-    monkeypatch.setattr("sys.argv", ["bandits", "--mushrooms", str(tmp_path / "none.csv")])
-    with pytest.raises(SystemExit) as stopped:
-        cli.run(bandits.main, bandits.Config)
-    assert stopped.value.code == 2
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1
-    assert "UCI mushroom file" in error
 
 
 def test_mnist_that_is_not_prepared_is_one_line(capsys, monkeypatch, tmp_path):
@@ -104,44 +58,6 @@ def test_mnist_that_is_not_prepared_is_one_line(capsys, monkeypatch, tmp_path):
     assert error.count("\n") == 1
     assert "prepare it once" in error
     assert not (tmp_path / "o").exists()
-
-
-def test_rewards_are_those_of_the_paper():
-    """Eating: edible 5, poisonous -35 or 5 by a fair coin (mean -15); leaving it: 0."""
-    keys = jax.random.split(jax.random.key(0), 2000)
-    pay = jax.jit(jax.vmap(agents.pay, in_axes=(0, None, None)))
-    reward, regret = pay(keys, jnp.bool_(True), jnp.bool_(False))
-    assert set(np.unique(reward)) == {-35.0, 5.0}
-    assert abs(np.mean(np.asarray(reward) == 5.0) - 0.5) < 5 * 0.5 / 2000**0.5
-    np.testing.assert_array_equal(regret[:, 0], -np.asarray(reward))  # the oracle gets 0
-    np.testing.assert_array_equal(regret[:, 1], 15.0)
-    for eats, is_edible, wanted in ((True, True, 0.0), (False, True, 5.0), (False, False, 0.0)):
-        _, regret = pay(keys[:1], jnp.bool_(eats), jnp.bool_(is_edible))
-        np.testing.assert_array_equal(regret, [[wanted, wanted]])
-
-
-@pytest.mark.slow
-def test_bandits_run_resume_and_draw(mushrooms, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(bandits, "CHUNK", 4)
-    monkeypatch.setattr(agents, "MINIBATCHES", 2)
-    both = agents.agents()
-    monkeypatch.setattr(
-        bandits, "agents", lambda: {name: both[name] for name in ("bayes", "uniform")}
-    )
-    out = tmp_path / "bandits"
-    config = bandits.Config(mushrooms=mushrooms, steps=8, runs=2, out=out)
-    bandits.main(config)
-    first = records.read(out, "bandits-")
-    assert len(first) == 2
-    assert (out / "figure6.png").exists()
-    bandits.main(config)  # from the finished checkpoints
-    for a, b in zip(first, records.read(out, "bandits-"), strict=True):
-        np.testing.assert_array_equal(a.arrays["regret"], b.arrays["regret"])
-    for record in first:
-        assert np.all(np.diff(record.arrays["regret"][..., 1], axis=0) >= 0)  # never negative
-    assert "Thompson sampling" in capsys.readouterr().out
-    with pytest.raises(UserError, match="different configuration"):
-        bandits.main(bandits.Config(mushrooms=mushrooms, steps=12, runs=2, out=out))
 
 
 def test_the_grid_is_the_papers():
@@ -253,7 +169,8 @@ def test_widths_are_away_from_the_data_and_on_it():
 
 
 def test_regression_runs_and_draws(tmp_path, monkeypatch):
-    monkeypatch.setitem(regression.PRESETS, "quick", (200, 20))
+    monkeypatch.setitem(regression.PRESETS, "quick", (200, 5))
+    monkeypatch.setattr(regression, "MEMBERS", 3)
     monkeypatch.setattr(regression, "data_mesh", one_device)
     out = tmp_path / "regression"
     regression.main(regression.Config(units=20, out=out))
@@ -271,28 +188,48 @@ def test_the_committed_band_widens_away_from_the_data():
     assert found["Bayes by Backprop", "widens by a factor of"] > 2
 
 
+def fake_source(name: str, data_dir: str | None) -> Source:
+    """Digits of 8x8 pixels in place of MNIST, the last 300 for testing; "clothes" are negatives."""
+    del data_dir
+    digits = load_digits()
+    images = np.kron(digits.images * 15, np.ones((3, 3))).astype(np.uint8)
+    if name == "tfds:fashion_mnist":
+        images = 255 - images
+    given = np.repeat([TRAIN, TEST], [len(images) - 300, 300])
+    ids = np.arange(len(images)).astype(str)
+
+    def read(index):
+        return Image.fromarray(images[index]).convert("RGB")
+
+    return Source(name, tuple("0123456789"), digits.target, ids, read, "", given)
+
+
+def test_validation_images_are_a_part_of_the_training_images(monkeypatch):
+    monkeypatch.setattr(mnist.tfds, "open_source", fake_source)
+    monkeypatch.setattr(mnist, "NUM_VALID", 200)
+    data, ood = mnist.load(None, train=None, other=250)
+    counts = [len(split.labels) for split in data]
+    assert counts == [1297, 200, 250]  # of 1497 and 300
+    assert ood.shape == (250, 24, 24)
+    everything = fake_source("tfds:mnist", None)
+    np.testing.assert_array_equal(data.test.labels, everything.labels[1497:1747])
+    rows = {image.tobytes() for image in data.train.images}
+    assert not rows & {image.tobytes() for image in data.valid.images}
+
+
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory, shared_data):
+def trained(tmp_path_factory):
     """Two rows of Table 1 and the pruning, very short."""
     out = tmp_path_factory.mktemp("wu") / "run"
-    short = {
-        "epochs": 1,
-        "search_epochs": 1,
-        "seeds": 4,  # as many as settings of the mixture are searched: compiled once
-        "data_dir": str(shared_data / "tensorflow_datasets"),
-        "out": out,
-    }
-    small = training.PRESETS["quick"]._replace(train=1_500, other=300)
+    # As many seeds as settings of the mixture are searched: the programs are compiled once.
+    short = {"epochs": 4, "search_epochs": 4, "seeds": 2, "out": out}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(training.PRESETS, "quick", small)
+        patch.setattr(mnist.tfds, "open_source", fake_source)
+        patch.setattr(mnist, "NUM_VALID", 200)
+        patch.setattr(pruning, "SWEEP", (0.0, 0.75, 0.98, 0.995))
         for module in (training, classification, pruning):
             patch.setattr(module, "data_mesh", one_device)
-        digits = training.load(
-            training.TrainingConfig(data_dir=short["data_dir"])
-        )  # once is enough
-        for module in (classification, pruning):
-            patch.setattr(module, "load", lambda config: digits)
-        methods = "sgd(learning_rate=0.001),mixture"
+        methods = f"sgd(learning_rate=0.001),{MIXTURE}"
         classification.main(classification.Config(methods=methods, units=(16,), **short))
         pruning.main(pruning.Config(units=16, methods=methods, **short))
     return out
@@ -300,24 +237,25 @@ def trained(tmp_path_factory, shared_data):
 
 def test_a_short_run_learns_and_records_what_it_did(trained):
     found = {record.name: record.found for record in records.read(trained, "classification-")}
-    names = ("sgd-learning_rate=0.001", "mixture")
+    names = ("sgd-learning_rate=0.001", label(MIXTURE))
     assert set(found) == {f"classification-{name}-16" for name in names}
     assert found["classification-sgd-learning_rate=0.001-16"]["searched"] == 0
-    first = found["classification-mixture-16"]["rows"][0]
-    assert first["column"] == "16, 1 epochs"
+    mixture = found[f"classification-{label(MIXTURE)}-16"]
+    first = mixture["rows"][0]
+    assert first["column"] == "16, 4 epochs"
     assert first["low"] < first["ours"] < first["high"]
     assert first["ours"] < 80  # chance is 90
     assert first["verdict"] is None  # the paper has no such width
-    minutes = [row for row in found["classification-mixture-16"]["rows"] if "min" in row["column"]]
-    assert [row["column"] for row in minutes] == ["16, 1 epochs, minutes to 2 % test error"]
-    assert minutes[0]["ours"] is None  # an epoch is not enough
-    assert found["classification-mixture-16"]["searched"] == 4
-    assert found["classification-mixture-16"]["hardware"]
+    minutes = [row for row in mixture["rows"] if "min" in row["column"]]
+    assert [row["column"] for row in minutes] == ["16, 4 epochs, minutes to 2 % test error"]
+    assert minutes[0]["ours"] is None  # four epochs are not enough
+    assert mixture["searched"] == 2
+    assert mixture["hardware"]
 
 
 def test_pruning_ends_at_chance_and_begins_where_training_ended(trained):
     cell, pruned = (
-        records.read(trained, name)[0] for name in ("classification-mixture-16", "pruning-mixture")
+        records.read(trained, name)[0] for name in ("classification-mixture", "pruning-mixture")
     )
     np.testing.assert_allclose(
         pruned.arrays["mean_error"][0], cell.arrays["test_mean_error"][-1], atol=2e-3
@@ -340,52 +278,3 @@ def test_the_report_lists_what_has_not_been_run(trained, tmp_path, capsys):
     again = tmp_path / "again"
     report.main(report.Config(runs=(keep,), out=again))
     assert (again / "result.json").read_text() == (out / "result.json").read_text()
-
-
-def test_of_two_runs_of_a_cell_the_later_one_counts(tmp_path):
-    arrays = {
-        "epochs": np.arange(1, 4),
-        "test_error": np.full((3, 2), 0.02),
-        "weights": np.linspace(-0.1, 0.1, 9),
-    }
-    for name, ours in (("one", 1.9), ("two", 1.7)):
-        line = records.row("1", "SGD", "400", ours, target=Target(1.83, 0.2))
-        records.write(tmp_path / name, "classification-sgd-400", {"rows": [line]}, arrays)
-    runs, out = (tmp_path / "one", tmp_path / "two"), tmp_path / "out"
-    report.main(report.Config(runs=runs, out=out, keep=tmp_path / "kept"))
-    rows = json.loads((out / "result.json").read_text())["rows"]
-    assert [row["ours"] for row in rows if row["row"] == "SGD" and row["ours"]] == [1.7]
-    kept = records.read(tmp_path / "kept", "classification-")
-    assert kept[0].found["rows"][0]["ours"] == 1.7
-    assert (tmp_path / "kept" / "figure2.png").exists()  # drawn from both runs
-
-
-def test_of_several_settings_the_one_chosen_on_validation_counts(tmp_path, capsys):
-    """Not the one with the lowest test error."""
-    settings = {"": (1.9, 0.025), "-momentum=0.8": (2.1, 0.018), "-momentum=0.9": (1.7, 0.021)}
-    for name, (ours, valid) in settings.items():
-        line = records.row(
-            "1", f"SGD{name.replace('-', ', ')}", "400", ours, target=Target(1.83, 0.2)
-        )
-        arrays = {"epochs": np.arange(1, 4), "weights": np.linspace(-0.1, 0.1, 9)}
-        arrays |= {"valid_error": np.full((3, 2), valid), "test_error": np.full((3, 2), ours / 100)}
-        records.write(tmp_path / "run", f"classification-sgd{name}-400", {"rows": [line]}, arrays)
-    report.main(report.Config(runs=(tmp_path / "run",), out=tmp_path / "out"))
-    rows = json.loads((tmp_path / "out" / "result.json").read_text())["rows"]
-    assert [row["ours"] for row in rows if row["ours"]] == [2.1, 1.7, 1.9]
-    assert "1 were run here by its protocol: 0 are met, 1 missed" in capsys.readouterr().out
-
-
-def test_a_report_of_nothing_is_an_error(tmp_path):
-    with pytest.raises(UserError, match="nothing has been run there"):
-        report.main(report.Config(runs=(tmp_path,), out=tmp_path / "report"))
-
-
-def test_verdicts():
-    def verdict(ours):
-        return records.row("1", "r", "c", ours, target=Target(1.32, 0.2))["verdict"]
-
-    assert (verdict(1.5), verdict(1.53), verdict(1.0)) == ("met", "missed", "met")
-    short = records.row("1", "r", "c", 5.0, target=Target(1.32, 0.2, is_as_paper=False))
-    assert (short["ours"], short["paper"], short["verdict"]) == (5.0, 1.32, None)
-    assert records.not_run("1", "r", "c", 1.3)["verdict"] == "not run"
