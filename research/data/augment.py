@@ -12,7 +12,7 @@ def augment(key: jax.Array, images: jax.Array, flip: bool, crop: int) -> jax.Arr
     """Mirrors and shifts each image at random.
 
     Args:
-        key: fixes what happens to each image.
+        key: random key; it decides what happens to each image.
         images: [B, H, W, C] uint8.
         flip: mirror left and right with probability 1/2.
         crop: pixels of zero padding on every side before the crop; an image moves by at most as

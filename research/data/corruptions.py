@@ -228,7 +228,7 @@ def corrupt(key: jax.Array, images: jax.Array, name: str, level: int, first: int
     """Makes images worse. One program serves all levels.
 
     Args:
-        key: fixes noise and directions.
+        key: random key of noise and directions.
         images: [B, H, W, 3] uint8.
         name: one of `CORRUPTIONS`.
         level: 1 (slight) to 5; 0 leaves them as they are.

@@ -77,7 +77,7 @@ def decode(file: Path | bytes, name: str) -> Image.Image:
 
     Args:
         file: its path, or its bytes.
-        name: what to call it in the error.
+        name: the file's name in the error message.
 
     Raises:
         UnreadableImage: the file cannot be read to its end as an image.

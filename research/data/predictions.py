@@ -33,6 +33,10 @@ class PredictionsFile(NamedTuple):
     notes: tuple[str, ...]  # plain sentences for the report
 
 
+def _error(path: Path, problem: str, way_out: str = "") -> UserError:
+    return UserError("predictions", problem, way_out, value=path)
+
+
 def _check_rows(path: Path, bad: np.ndarray, what: str) -> None:
     """Raises a `UserError` that names the first five of the rows that `bad` [N] marks."""
     numbers = np.flatnonzero(bad)
@@ -40,7 +44,7 @@ def _check_rows(path: Path, bad: np.ndarray, what: str) -> None:
         named = ", ".join(str(n) for n in numbers[:5])
         more = f" and {len(numbers) - 5} more" if len(numbers) > 5 else ""
         rows = f"row{'s' if len(numbers) > 1 else ''} {named}{more} (counted from 0)"
-        raise UserError("predictions", f"{rows}: {what}", value=path)
+        raise _error(path, f"{rows}: {what}")
 
 
 def _normalise(
@@ -55,11 +59,10 @@ def _normalise(
     if kind == "logits":
         _check_rows(path, np.isinf(scores).any(axis=1), "infinite logits; save finite ones")
         if (scores >= 0).all() and np.allclose(scores.sum(axis=1), 1, atol=SUM_TOLERANCE):
-            raise UserError(
-                "predictions",
+            raise _error(
+                path,
                 "what is given as logits are probabilities: each row sums to 1",
                 "name the array probs (.npz), or leave `logits` out (.csv)",
-                value=path,
             )
         return log_softmax(scores, axis=1), ()
     if kind == "probs":
@@ -104,11 +107,10 @@ def _read_npz(path: Path) -> tuple[dict[str, np.ndarray], str]:
     }
     kinds = [kind for kind in KINDS if kind in arrays]
     if not kinds or "labels" not in arrays:
-        raise UserError(
-            "predictions",
+        raise _error(
+            path,
             f"holds {', '.join(sorted(arrays)) or 'nothing'}",
             "it needs an array probs or logits [N, K], and labels [N]",
-            value=path,
         )
     return arrays, kinds[0]
 
@@ -127,12 +129,10 @@ def _read_csv(path: Path, label_column: str, is_logits: bool) -> tuple[dict[str,
             file.seek(0)
             rows = [[cell.strip() for cell in row] for row in csv.reader(file, delimiter=delimiter)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(
-            "predictions", f"not a readable .csv ({error})", "save it as CSV in UTF-8", value=path
-        ) from error
+        raise _error(path, f"not a readable .csv ({error})", "save it as CSV in UTF-8") from error
     rows = [row for row in rows if any(row)]
     if len(rows) < 2:
-        raise UserError("predictions", "needs a header line and at least one row", value=path)
+        raise _error(path, "needs a header line and at least one row")
     header, *body = rows
     what = f"not {len(header)} columns like the header; mend them"
     _check_rows(path, np.array([len(row) != len(header) for row in body]), what)
@@ -149,18 +149,11 @@ def _read_csv(path: Path, label_column: str, is_logits: bool) -> tuple[dict[str,
     places = {name: i for i, name in enumerate(header)}
     if len(places) < len(header):
         twice = next(name for name in header if header.count(name) > 1)
-        raise UserError(
-            "predictions", f"two columns are called {twice!r}", "rename one", value=path
-        )
+        raise _error(path, f"two columns are called {twice!r}", "rename one")
     texts = [name for name in ("split", *IDS) if name in places and name != label_column]
     classes = [name for name in header if name not in (label_column, *texts)]
     if not classes:
-        raise UserError(
-            "predictions",
-            f"no class columns beside {', '.join(header)}",
-            "add one a class",
-            value=path,
-        )
+        raise _error(path, f"no class columns beside {', '.join(header)}", "add one a class")
     kind = "logits" if is_logits else "probs"
     arrays = {name: np.array([row[places[name]] for row in body]) for name in texts}
     arrays["labels"] = np.array([row[places[label_column]] for row in body])
@@ -191,14 +184,10 @@ def _read_split(path: Path, split: np.ndarray) -> np.ndarray:
     _check_rows(path, ~np.isin(split, SPLITS), f"split must be one of {', '.join(SPLITS)}")
     counts = {name: int(np.sum(split == name)) for name in SPLITS}
     if not counts["test"]:
-        raise UserError(
-            "predictions", "no row of the split test", "that is what is judged", value=path
-        )
+        raise _error(path, "no row of the split test", "that is what is judged")
     for name, count in counts.items():
         if count == 1:
-            raise UserError(
-                "predictions", f"only one row of the split {name}", "give at least two", value=path
-            )
+            raise _error(path, f"only one row of the split {name}", "give at least two")
     return split
 
 
@@ -212,15 +201,15 @@ def read_predictions(
             `split`, `ids` and `classes`; or `.csv` (comma, semicolon or tab) with a header, a label
             column and one column a class, optionally `split` and `id`. One score column alone is
             that of class 1 of two. Labels are numbers from 0, or class names.
-        label_column: of a `.csv`, by name or by number from 0.
-        is_logits: the columns of a `.csv` are logits.
+        label_column: the label column of a `.csv`, by name or by number from 0.
+        is_logits: whether the columns of a `.csv` are logits.
 
     Raises:
         UserError: the file cannot be read, or rows are no distributions, or labels are out of
             range.
     """
     if not path.is_file():
-        raise UserError("predictions", "no such file", "give a .npz or a .csv file", value=path)
+        raise _error(path, "no such file", "give a .npz or a .csv file")
     if path.suffix.lower() == ".npz":
         if is_logits or label_column != "label":
             raise UserError(
@@ -236,33 +225,31 @@ def read_predictions(
         shown = ", ".join(names[:8]) + (" ..." if len(names) > 8 else "")
         way_out = f"the class columns are taken to be {shown}; mend them, or give `logits`"
     else:
-        raise UserError("predictions", "must be a .npz or a .csv file", value=path)
+        raise _error(path, "must be a .npz or a .csv file")
 
     scores, labels = arrays[kind], arrays["labels"]
     if scores.dtype.kind not in "fiu" or scores.ndim not in (1, 2) or not scores.size:
-        raise UserError("predictions", f"{kind} must be numbers of shape [N, K]", value=path)
+        raise _error(path, f"{kind} must be numbers of shape [N, K]")
     if labels.shape not in ((len(scores),), (len(scores), 1)) or labels.dtype.kind not in "biufU":
-        raise UserError(
-            "predictions",
+        raise _error(
+            path,
             f"{len(scores)} rows of {kind} for labels of shape {labels.shape} and type "
             f"{labels.dtype}",
             "give one number or class name a row",
-            value=path,
         )
     rows = np.arange(len(scores))
     ids = next((arrays[name] for name in IDS if name in arrays), rows).astype(str)
     split = arrays.get("split", np.full(len(rows), "test")).astype(str)
     if split.shape != rows.shape or ids.shape != rows.shape:
-        raise UserError("predictions", "split and ids must have one entry a row", value=path)
+        raise _error(path, "split and ids must have one entry a row")
     scores = _as_two_classes(scores.astype(np.float64), kind)
     num_classes = scores.shape[1]
     classes = tuple(np.ravel(arrays.get("classes", np.arange(num_classes))).astype(str).tolist())
     if len(classes) != num_classes or len(set(classes)) != num_classes:
-        raise UserError(
-            "predictions",
+        raise _error(
+            path,
             f"{num_classes} columns of {kind} need as many different class names, not "
             f"{len(classes)}",
-            value=path,
         )
     log_probs, notes = _normalise(path, kind, scores, way_out)
     labels = _read_labels(path, labels.reshape(-1), classes)

@@ -27,7 +27,7 @@ def apportion(counts: np.ndarray, total: int) -> np.ndarray:
 
     Args:
         counts: [K] how many there are of each class.
-        total: how many to take; all where there are fewer.
+        total: number of records to take; all are taken where there are fewer.
 
     Returns:
         [K] int, at most `counts`, with at least one of each class that there is any of.
@@ -73,7 +73,7 @@ def choose(
     Args:
         labels: [N] int.
         given: [N] TRAIN, VALID or TEST; all TRAIN where the source has no splits.
-        limit: the most images a split may have; None: no limit.
+        limit: largest number of images in a split; None: no limit.
         generator: chooses.
 
     Returns:

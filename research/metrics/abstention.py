@@ -64,8 +64,8 @@ def abstain_share(
         uncertainty: uncertainties of the calibration split, [N], in [0, 1): 1 - confidence, or any
             other score that is higher for answers that are less sure.
         wrong: [N] bool.
-        share: of the calibration examples, refused at least; at 0 everything is accepted, at more
-            than 0 those tied with the last one refused are refused too.
+        share: smallest share of the calibration examples that is refused. At 0 everything is
+            accepted; above 0, examples tied with the last one refused are refused too.
         certainty: 1 - δ, that the bound holds.
 
     Raises:

@@ -72,10 +72,10 @@ def fit_conformal(
         labels: [N] int.
         alpha: the share of sets that may miss the right answer, between 0 and 1.
         kind: `plain` or `adaptive`.
-        seed: of the adaptive scores.
+        seed: seed of the adaptive scores' random shares.
 
     Raises:
-        UserError: alpha or kind is out of range, or see `research.metrics.predictive.scores`.
+        UserError: alpha or kind is out of range, or see `research.metrics.scores.scores`.
     """
     if not 0 < alpha < 1:
         raise UserError("alpha", "not between 0 and 1", "take 0.1, for 90 % sets", value=alpha)

@@ -190,7 +190,7 @@ def evaluate(
     Args:
         log_probs: [S, N, K] normalised log-probabilities of S draws; -inf is a probability of 0.
         labels: [N] int, 0..K-1.
-        seed: of the bootstrap and of the simulation.
+        seed: seed of the bootstrap and of the simulation.
         replicates: bootstrap resamples, shared by all metrics.
 
     Returns:
@@ -198,7 +198,7 @@ def evaluate(
         a label given probability 0) is None.
 
     Raises:
-        UserError: see `research.metrics.predictive.scores`.
+        UserError: see `research.metrics.scores.scores`.
     """
     s = scores(log_probs, labels)
     num_examples, num_classes = s.probs.shape

@@ -15,7 +15,7 @@ CALIBRATION_ERRORS = ("ece", "mce", "ks_error")
 ACRONYMS = {
     word.lower(): word for word in ("NLL", "ECE", "MCE", "KS", "AURC", "AUROC", "AUPR", "FPR95")
 }
-MOST_PERCENT_DECIMALS = 6  # a doubt of 1e-8 is the last that is told from none
+MOST_PERCENT_DECIMALS = 6  # an uncertainty of 1e-8 is the smallest that is shown apart from 0
 MOST_DECIMALS = 5
 NONE = "\N{EN DASH}"  # what stands where a number could not be computed
 
@@ -42,7 +42,7 @@ def bare_percent(share: float, decimals: int | None = None) -> str:
 
     Args:
         share: 0 to 1 (a difference of shares may be negative).
-        decimals: how many; by default one, and more near 0 and 100.
+        decimals: number of decimals; by default one, and more near 0 and 100.
     """
     if share in (0, 1):
         return f"{100 * share:.0f}"

@@ -156,9 +156,9 @@ def bootstrap(
 
     Args:
         metrics: by name, functions of the weights alone: None gives a float, [R, N] gives [R].
-        sizes: as in `resamples`.
+        sizes: sizes of the parts that are resampled by themselves, as in `resamples`.
         biased: names that take the basic interval.
-        seed: of the resamples.
+        seed: seed of the resamples.
         replicates: R.
     """
     values = {name: metric(None) for name, metric in metrics.items()}

@@ -56,7 +56,7 @@ def bin_sums(bins: np.ndarray, values: np.ndarray, weights: np.ndarray, size: in
 
     Args:
         bins: [N] int, 0..size-1; or [N, K], when each example lies in K bins.
-        values: of the same shape.
+        values: values of the same shape as `bins`.
         weights: [R, N].
         size: the number of bins.
 

@@ -18,7 +18,7 @@ def check_parity(option: str, path, apply: Callable, params, reference: Callable
         option: the option that gave the file, for the message.
         path: the file.
         apply: (params, images) -> logits or features.
-        params: of `apply`.
+        params: parameters of `apply`.
         reference: images -> the same, as the other library gives it.
         images: real images [B, H, W, 3] float32, preprocessed.
 

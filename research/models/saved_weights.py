@@ -30,7 +30,7 @@ def read_weights(path: Path, like: dict, option: str) -> dict:
     Args:
         path: the file.
         like: parameters, or their shapes, that the file has to fit.
-        option: what the user called the file by, for messages.
+        option: the option that gave the file, for messages.
 
     Raises:
         UserError: no such file, or the weights of another network.

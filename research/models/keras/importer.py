@@ -200,10 +200,10 @@ def choose_preprocess(
 
     Args:
         apply: (params, preprocessed images [B, H, W, 3]) -> logits [B, K].
-        params: of `apply`.
+        params: parameters of `apply`.
         images: [N, H, W, 3] uint8.
         labels: [N] int, 0..K-1.
-        batch_size: how many images go through at once.
+        batch_size: number of images that go through at once.
 
     Returns:
         The name of the preprocessing with the lowest NLL, and (accuracy 0..1, NLL in nats) of each.
