@@ -1,7 +1,7 @@
 """The whole vocabulary of Candor.
 
 A `Model` is what a method knows of a network; a `Method` is how a distribution over networks is
-initialised, trained, finished and asked. A `Likelihood` is what a network's outputs mean:
+initialised, trained, finished and sampled. A `Likelihood` is what a network's outputs mean:
 categorical by default; the Gaussian makes the same methods fit a curve or an expected reward
 (Blundell et al. 2015, sections 5.2 and 5.3), and gives tests a posterior in closed form.
 
@@ -26,7 +26,7 @@ class Likelihood(NamedTuple):
 
 
 def batch_metrics(logits: jax.Array, labels: jax.Array) -> dict[str, jax.Array]:
-    """What every step of a classifier reports of its batch.
+    """The metrics of a classifier's batch.
 
     Args:
         logits: [B, K].
@@ -53,7 +53,7 @@ def gaussian(noise: float) -> Likelihood:
     `nll` (nats, mean over the batch) and `error`, the mean squared error.
 
     Args:
-        noise: standard deviation, in the labels' unit.
+        noise: the standard deviation, in the unit of the labels.
     """
 
     def metrics(outputs, labels):
@@ -65,7 +65,7 @@ def gaussian(noise: float) -> Likelihood:
 
 
 class Batch(NamedTuple):
-    """What a training step sees."""
+    """The input of a training step."""
 
     images: Any  # jax.Array or np.ndarray: [B, H, W, C] uint8, or cached features [B, ...] float32
     labels: Any  # [B] int32
@@ -97,7 +97,7 @@ class Model(NamedTuple):
 
 
 class Training(NamedTuple):
-    """How a method is trained unless told otherwise, relative to how `point` is trained.
+    """How a method is trained by default, relative to how `point` is trained.
 
     Every file of a method that is no wrapper has one, named `TRAINING`.
     """
@@ -111,13 +111,13 @@ class Training(NamedTuple):
 
 
 def no_finish(key: jax.Array, state: Any, dataset: Any) -> Any:
-    """The pass after training of a method that needs none."""
+    """The `finish` of a method that needs none."""
     del key, dataset
     return state
 
 
 def no_summary(state: Any) -> dict[str, jax.Array]:
-    """What a method without weight uncertainty has to say of its state."""
+    """The `summary` of a method that has nothing to report."""
     del state
     return {}
 
@@ -130,8 +130,8 @@ class Method(NamedTuple):
     every batch and every split, so that draws can be compared across images.
 
     `init` starts from the parameters `start`, or afresh where that is None. `finish` runs once
-    after training (Laplace, temperature) and may read the data set's splits. `summary` is looked at
-    once an epoch.
+    after training (Laplace, SNGP) and may read the data set's splits. `summary` is logged once an
+    epoch.
     """
 
     init: Callable[..., Any]  # (key, images, start=None) -> state
@@ -141,7 +141,7 @@ class Method(NamedTuple):
     finish: Callable[..., Any] = no_finish  # (key, state, dataset) -> state
     summary: Callable[..., dict] = no_summary  # (state) -> scalars by name
     num_draws: int = 1  # S
-    together: bool = False  # draws share most of their work: compute all S of a batch at once
+    vectorised: bool = False  # draws share a base: all S of a batch are computed at once
     members: int = 1  # M: a step takes M batches in one; the state's leaves have a leading axis M
 
 
@@ -149,9 +149,9 @@ def predict(method: Method, key: jax.Array, state: Any, images: jax.Array) -> ja
     """All draws of a method for one batch.
 
     Args:
-        method: what predicts.
-        key: fixes the S networks.
-        state: of the method.
+        method: the method that predicts.
+        key: decides the S networks.
+        state: the method's state.
         images: [B, ...].
 
     Returns:
@@ -162,4 +162,4 @@ def predict(method: Method, key: jax.Array, state: Any, images: jax.Array) -> ja
         return method.apply(method.draw(key, state, index), images)
 
     indices = jnp.arange(method.num_draws)
-    return jax.vmap(one)(indices) if method.together else jax.lax.map(one, indices)
+    return jax.vmap(one)(indices) if method.vectorised else jax.lax.map(one, indices)

@@ -39,7 +39,7 @@ def measure_costs(
 
     def once(state, number, images):
         key = jax.random.key(number)
-        if method.together:
+        if method.vectorised:
             log_probs = predict(method, key, state, images)
         else:
             log_probs = method.apply(method.draw(key, state, number), images)
@@ -51,7 +51,7 @@ def measure_costs(
     program = lowered.compile()
     params = jax.eval_shape(model.init, key, images)
     plain = jax.jit(model.apply).lower(params, images).cost_analysis()["flops"]
-    passes = 1 if method.together else method.num_draws
+    passes = 1 if method.vectorised else method.num_draws
     # The state's unused parts (of the optimiser) are no arguments of the compiled program.
     others = number.dtype.itemsize + images.size * images.dtype.itemsize
     costs = {

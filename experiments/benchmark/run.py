@@ -156,7 +156,7 @@ def _expected_work(recipe: Recipe, bench: Bench) -> float:
     method, dataset = build(recipe, bench), bench.dataset
     trained = bench.options.epochs * recipe.training.epochs * dataset.num_train
     asked = len(bench.test_index) + len(CORRUPTIONS) * NUM_LEVELS * len(bench.worse_index)
-    return 3 * method.members * trained + (1 if method.together else method.num_draws) * asked
+    return 3 * method.members * trained + (1 if method.vectorised else method.num_draws) * asked
 
 
 def run_missing(

@@ -229,5 +229,5 @@ def points(grid: dict[str, tuple[float, ...]]) -> list[Hyper]:
 def mean_network(state) -> Any:
     """The parameters of a plain network, or the means of a posterior."""
     if isinstance(state, BayesByBackpropState):
-        return join(state.posterior.mean, state.certain)
+        return join(state.posterior.mean, state.deterministic)
     return state.params

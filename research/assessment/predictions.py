@@ -100,7 +100,7 @@ def predict_splits(
     own: dict[Recipe, Predictions] = {}  # a method's own serve every calibrator around it
 
     def predict(method: Fitted, progress: str) -> Predictions:
-        run = predictor(method.method, key, batch_size, mesh, told=progress)
+        run = predictor(method.method, key, batch_size, mesh, progress=progress)
         log_probs = {split: run(method.state, splits[split].images) for split in SPLITS}
         seconds = _seconds(partial(run, method.state, splits["test"].images))
         return Predictions(log_probs, base_milliseconds + 1e3 * seconds / len(labels["test"]))

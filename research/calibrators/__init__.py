@@ -1,8 +1,8 @@
 """Post-hoc calibration: predictions in, predictions out; the network stays as it is.
 
 One file per calibrator, found by its name: `research/calibrators/NAME.py` holds the function
-`NAME(log_probs, labels)`, which is fitted to the validation split and never sees another. Files
-whose names begin with an underscore are what several of them share.
+`NAME(log_probs, labels)`, which is fitted to the validation split alone. Files whose names begin
+with an underscore are shared by several of them.
 """
 
 from collections.abc import Callable
@@ -15,8 +15,8 @@ class Calibrator(NamedTuple):
     """A fitted map of predictions.
 
     `apply` takes log_probs [S, N, K] of any split and gives [S', N, K] float64, normalised and
-    finite. S' is S where each draw is mapped by itself, and 1 where it is their average that is
-    mapped: what the draws disagree on is then part of the one distribution that is left.
+    finite. S' is S where each draw is mapped by itself, and 1 where their average is mapped: the
+    disagreement of the draws is then part of that one distribution.
     """
 
     apply: Callable[[np.ndarray], np.ndarray]

@@ -1,12 +1,11 @@
-"""What a calibrator looks at: the average of the draws, exact at 0.999999."""
+"""The input of most calibrators: the average of the draws, exact at 0.999999."""
 
 import numpy as np
 from scipy.special import logsumexp
 
 from research.metrics.scores import predictive
 
-# A probability of exactly 0 is one that float32 could not hold. It is taken as the smallest that
-# float32 holds.
+# A probability of exactly 0 is one too small for float32. The smallest float32 takes its place.
 FLOOR = float(np.log(np.finfo(np.float32).smallest_subnormal))
 
 

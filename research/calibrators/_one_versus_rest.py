@@ -27,8 +27,8 @@ def one_versus_rest(
     """Fits a map for each class; S' = 1.
 
     Args:
-        fit: (scores [N], hits [N] bool, K) -> the map of one class, and how many
-            levels it has.
+        fit: a function of scores [N], hits [N] bool and K; it returns the map of one class and the
+            number of its levels.
         log_probs: [S, N, K] normalised.
         labels: [N] int.
 

@@ -9,12 +9,13 @@ import numpy as np
 
 import research.calibrators
 from research.calibrators import Calibrator
+from research.calibrators.platt import not_for
 from research.metrics.scores import scores
 from research.runtime.errors import UserError
 
 
 def calibrator_names() -> list[str]:
-    """Every file in research/calibrators that is a calibrator."""
+    """The names of all files in research/calibrators that are calibrators."""
     names = (module.name for module in pkgutil.iter_modules(research.calibrators.__path__))
     return sorted(name for name in names if not name.startswith("_") and name != "fit")
 
@@ -29,25 +30,23 @@ def parse(text: str) -> tuple[str, ...]:
     for name in names:
         if name not in calibrator_names():
             known = ", ".join(calibrator_names())
-            raise UserError(f"--calibrate: there is no calibrator {name}; choose from {known}")
+            raise UserError("calibrate", f"there is no calibrator {name}", f"choose from {known}")
     return names
 
 
 def default(num_classes: int) -> tuple[str, ...]:
-    """What is tried where nobody has asked for anything; a temperature always is, elsewhere."""
+    """The calibrators of the baseline by default, besides the temperature, which it always has."""
     return ("platt",) if num_classes == 2 else ()
 
 
 def check(names: tuple[str, ...], num_classes: int) -> None:
-    """Refuses early what `calibrate` would refuse after the training.
+    """Raises before the training what `calibrate` would raise after it.
 
     Raises:
         UserError: Platt scaling is for two classes.
     """
     if "platt" in names and num_classes != 2:
-        raise UserError(
-            f"--calibrate platt: is for two classes, and there are {num_classes}; take vector"
-        )
+        raise not_for(num_classes)
 
 
 def _nll(log_probs: np.ndarray, labels: np.ndarray) -> float | None:
@@ -108,7 +107,7 @@ def cross_calibrate(
         name: one of `calibrator_names()`.
         log_probs: [S, N, K] normalised, N at least 2.
         labels: [N] int.
-        seed: which half an example falls into.
+        seed: decides which half an example falls into.
 
     Returns:
         [S', N, K] normalised log-probabilities, float64.

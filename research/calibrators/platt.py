@@ -23,6 +23,12 @@ def _log_odds(log_probs: np.ndarray) -> np.ndarray:
     return np.diff(averaged(log_probs), axis=1)[:, 0]
 
 
+def not_for(num_classes: int) -> UserError:
+    """The error where there are more classes than two."""
+    problem = f"is for two classes, and there are {num_classes}"
+    return UserError("calibrate", problem, "take vector", value="platt")
+
+
 def platt(log_probs: np.ndarray, labels: np.ndarray) -> Calibrator:
     """Fits a and b to the cross-entropy with the smoothed targets; S' = 1.
 
@@ -35,9 +41,7 @@ def platt(log_probs: np.ndarray, labels: np.ndarray) -> Calibrator:
     """
     num_classes = np.shape(log_probs)[-1]
     if num_classes != 2:
-        raise UserError(
-            f"--calibrate platt: is for two classes, and there are {num_classes}; take vector"
-        )
+        raise not_for(num_classes)
     f = _log_odds(log_probs)
     ones = np.sum(labels)
     targets = np.where(labels, (ones + 1) / (ones + 2), 1 / (len(labels) - ones + 2))  # [N]

@@ -1,4 +1,4 @@
-"""M networks for the price of one: all share each kernel W, each has two vectors of its own.
+"""BatchEnsemble: M networks that share each kernel W and have two vectors each of their own.
 
 Wen, Tran & Ba 2020, BatchEnsemble: member m's weights are W * (r_m s_m^T), so that a layer is
 
@@ -33,15 +33,15 @@ from research.method import Method, Model, Training
 from research.methods._options import ABOVE_0, FROM_0, WHOLE_FROM_1, checked, one_of
 
 TRAINING = Training(epochs=1.5)  # Wen et al.: half as long again, as members share the batches
-# Of the factors at the start: softplus(RHO) is 0.03, the authors' dropout rate of 1e-3.
+# The first rho of the factors: softplus(RHO) is 0.03, the authors' dropout rate of 1e-3.
 RHO = math.log(math.expm1(0.03))
-WARM_UP = 0.8  # of the training
+WARM_UP = 0.8  # share of the training in which the KL's weight rises
 
 
 class Own(NamedTuple):
-    """What the members do not share: of all layers in one row, T factors and U biases a member.
+    """The members' own parameters: T factors and U biases a member, of all layers in one row.
 
-    Flat, because weight decay is for leaves of more than one axis.
+    They are flat because weight decay is applied to leaves of more than one axis only.
     """
 
     mean: jax.Array  # [M*T]
@@ -69,9 +69,9 @@ def run_members(apply: Callable, params: Any, factors: dict, *args):
 
     Args:
         apply: a model's (params, images, ...) -> logits.
-        params: shared; the biases of the layers in `factors` count for nothing.
-        factors: of each layer (r [B, C_in], s [B, C_out], bias [B, C_out] or None).
-        args: images [B, ...] and what else `apply` takes.
+        params: the shared parameters; the biases of the layers in `factors` are not used.
+        factors: by layer: (r [B, C_in], s [B, C_out], bias [B, C_out] or None).
+        args: images [B, ...] and the other arguments of `apply`.
     """
 
     def intercept(next_fun, inputs, kwargs, context):
@@ -110,11 +110,11 @@ def draw_factors(key: jax.Array, params, own: Own, num_members: int, member: jax
     """(r, s, bias) of each layer, for one member or for an array of them, each with its own noise.
 
     Args:
-        key: of the noise.
-        params: shared; gives the layers and their sizes.
+        key: decides the noise.
+        params: the shared parameters, which give the layers and their sizes.
         own: the members' factors and biases.
         num_members: M.
-        member: [...] int.
+        member: numbers of members, [...] int.
 
     Returns:
         By layer: r [..., C_in], s [..., C_out], bias [..., C_out] or None.
@@ -151,19 +151,19 @@ def batch_ensemble(
 ) -> Method:
     """BatchEnsemble, with Gaussian or with point factors.
 
-    Started from trained weights, W is those and the factors are around 1.
+    Where training starts from trained weights, these are W and the factors start around 1.
 
     Args:
         model: the network; every layer with a `kernel` gets factors.
         tx: the optimiser.
         num_train: N.
-        num_steps: of the whole training, for the KL's warm-up.
+        num_steps: the length of the whole training, for the KL's warm-up.
         num_members: M.
         posterior: "gaussian" (rank-1 Bayesian network), or "point" (BatchEnsemble).
-        prior_std: of the Gaussian prior around 1; the authors' 0.1.
+        prior_std: standard deviation of the Gaussian prior around 1; the authors' 0.1.
         spread: members' factors start as N(1, spread^2). The code of BatchEnsemble's CIFAR runs has
             0.5; there the KL starts 12 nats a factor high, which drowns 2,000 images.
-        num_samples: draws of each member's factors, S = M * num_samples; of point factors, one.
+        num_samples: draws of each member's factors, S = M * num_samples; point factors have one.
 
     Raises:
         UserError: an option is out of range.

@@ -4,15 +4,15 @@ Blundell et al. 2015, Weight Uncertainty in Neural Networks: find the mean-field
 minimises KL(q || p) - E_q[log p(data | w)], by drawing weights as μ + σ ε and differentiating
 through the draw. Here per training example: mean NLL + β · KL / N (`posteriors/objective.py`).
 
-The file puts together what `posteriors/` holds: which weights are uncertain, a prior, and how noise
-gets into a step. Weight decay is left to the certain weights: uncertain ones have a prior.
-Dropout is off: the weights' own noise takes its place.
+The file composes the parts in `posteriors/`: which weights are stochastic, a prior, and an
+estimator of the gradient. Weight decay acts on the deterministic weights only, because stochastic
+ones have a prior. Dropout is off: the weights' own noise takes its place.
 
-The defaults are for going on from a trained network: the prior is centred on it and so narrow that
-the noise stays bearable even where the posterior falls back onto the prior. From scratch that pull
-towards random weights slows training down; `prior_sigma=1` then learns as fast as `point`. Where
-weights far outnumber images, a prior around 0 at β = 1 can outweigh the data, and the network
-predicts nothing: a lower `beta` or `bayes=head` is the way out.
+The defaults are for training that starts from a trained network: the prior is centred on it, and so
+narrow that the network still works where the posterior falls back onto the prior. From scratch,
+such a prior pulls towards random weights and slows training down; `prior_sigma=1` then learns as
+fast as `point`. Where weights far outnumber images, a prior around 0 at β = 1 can outweigh the
+data, and the network predicts the same for every image: a lower `beta` or `bayes=head` helps.
 """
 
 from typing import NamedTuple
@@ -35,11 +35,11 @@ SUMMARY_WEIGHTS = 2**16  # medians over more weights than these are of a regular
 
 
 class BayesByBackpropState(NamedTuple):
-    """The posterior, and what training needs."""
+    """The posterior, the other weights and the optimiser's state."""
 
     posterior: MeanField
-    certain: Leaves  # the weights without a posterior
-    centre: Leaves  # of the prior that is centred on the start; else empty
+    deterministic: Leaves  # the weights without a posterior
+    centre: Leaves  # the mean of the centred prior, where training started; else empty
     opt_state: optax.OptState
     step: jax.Array  # int32
 
@@ -139,29 +139,31 @@ def bayes_by_backprop(
 
     Args:
         model: the network; any Flax module.
-        tx: the optimiser, of means and ρ alike.
+        tx: the optimiser of means and ρ alike.
         num_train: N.
         steps_per_epoch: M, for Blundell's minibatch weights.
-        num_steps: of the whole training, for the warm-up.
-        estimator: "shared", "local" or "flipout" (`posteriors/estimators.py`).
+        num_steps: the length of the whole training, for the warm-up.
+        estimator: "shared" (weight sampling), "local" (local reparameterisation) or "flipout"; see
+            `posteriors/estimators.py`.
         prior: "gaussian"; "mixture" (Blundell's); "laplace"; "centred", a Gaussian around the
             weights that training starts from; "hierarchical", a Gaussian whose variance follows
             each tensor (`posteriors/priors.py`).
         prior_sigma: standard deviation of the Gaussian, centred and Laplace priors.
-        prior_relative_to: its unit: "fan_in", 1/sqrt(fan-in) of each layer, or "none", 1.
+        prior_relative_to: the unit of `prior_sigma`: "fan_in", 1/sqrt(fan-in) of each layer, or
+            "none", 1.
         mixture_pi: share of the wide component of the mixture.
-        mixture_sigma_1: its standard deviation.
-        mixture_sigma_2: that of the narrow component.
-        bayes: which weights are uncertain: "all", "last" layer, or "head" after the convolutions.
-        bias_prior: True: biases of these layers are uncertain and have the prior too; False: they
+        mixture_sigma_1: standard deviation of the wide component.
+        mixture_sigma_2: standard deviation of the narrow component.
+        bayes: which weights are stochastic: "all", "last" layer, or "head" after the convolutions.
+        bias_prior: True: biases of these layers are stochastic and have the prior too; False: they
             are numbers without a prior.
-        initial_sigma: σ₀ in units of `sigma_relative_to`.
+        initial_sigma: σ₀, the first standard deviations in units of `sigma_relative_to`.
         sigma_relative_to: "fan_in", 1/sqrt(fan-in); "weight", |w|; "none", 1.
-        beta: β, the weight of the KL; 1 is the posterior, below 1 a colder one.
+        beta: β, the weight of the KL; 1 gives the posterior, below 1 a colder one.
         minibatch_kl: "uniform", or "blundell" (geometric within the epoch).
         kl_warmup: the share of training over which the KL's weight rises from 0.
-        train_samples: noisy passes of a step.
-        num_samples: S.
+        train_samples: the number of noisy forward passes in a step.
+        num_samples: S, the number of draws that predict.
 
     Raises:
         UserError: an option has no such value.
@@ -173,16 +175,16 @@ def bayes_by_backprop(
 
     def init(key, images, start=None):
         params = model.initial(key, images, start)
-        uncertain, certain = split(params, model, bayes, with_biases=bias_prior)
-        posterior = mean_field.around(uncertain, initial_sigma, sigma_relative_to)
-        centre = jax.tree.map(jnp.array, uncertain) if prior == "centred" else {}
-        opt_state = tx.init((posterior, certain))
-        return BayesByBackpropState(posterior, certain, centre, opt_state, jnp.int32(0))
+        stochastic, deterministic = split(params, model, bayes, with_biases=bias_prior)
+        posterior = mean_field.around(stochastic, initial_sigma, sigma_relative_to)
+        centre = jax.tree.map(jnp.array, stochastic) if prior == "centred" else {}
+        opt_state = tx.init((posterior, deterministic))
+        return BayesByBackpropState(posterior, deterministic, centre, opt_state, jnp.int32(0))
 
-    def pass_once(key, posterior, certain, centre, batch):
+    def pass_once(key, posterior, deterministic, centre, batch):
         pass_key, draw_key = jax.random.split(key)
         estimate = ESTIMATORS[estimator]
-        logits, draw = estimate(model.apply, posterior, certain, batch.images, pass_key)
+        logits, draw = estimate(model.apply, posterior, deterministic, batch.images, pass_key)
         p = prior_options.build(posterior, centre)
         if p.needs_draw and draw is None:
             draw = mean_field.sample(draw_key, posterior)
@@ -198,17 +200,17 @@ def bayes_by_backprop(
             metrics = jax.tree.map(lambda *values: sum(values) / train_samples, *passes)
             return _with_loss(metrics, trained[0], num_train, weight)
 
-        trained = state.posterior, state.certain
+        trained = state.posterior, state.deterministic
         gradients, metrics = jax.grad(objective, has_aux=True)(trained)
-        # Weight decay is a prior, and uncertain weights have one: for the decay they are 0.
-        decayed = jax.tree.map(jnp.zeros_like, state.posterior), state.certain
+        # Weight decay is a prior, and stochastic weights have one: for the decay they are 0.
+        decayed = jax.tree.map(jnp.zeros_like, state.posterior), state.deterministic
         updates, opt_state = tx.update(gradients, state.opt_state, decayed)
         moved = optax.apply_updates(trained, updates)
         return BayesByBackpropState(*moved, state.centre, opt_state, state.step + 1), metrics
 
     def draw(key, state, index):
         weights = mean_field.sample(jax.random.fold_in(key, index), state.posterior)
-        return join(weights, state.certain)
+        return join(weights, state.deterministic)
 
-    apply, together = model.predictive, bayes != "all"
-    return Method(init, step, draw, apply, no_finish, _medians, num_samples, together)
+    apply, vectorised = model.predictive, bayes != "all"
+    return Method(init, step, draw, apply, no_finish, _medians, num_samples, vectorised)

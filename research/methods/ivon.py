@@ -33,7 +33,7 @@ TRAINING = Training(start="point", learning_rate=5.0, schedule="cosine", keep="l
 
 
 class IvonState(NamedTuple):
-    """The Gaussian and what moves it."""
+    """The Gaussian and the momentum."""
 
     mean: Any  # m
     hessian: Any  # h, of the mean loss
@@ -56,13 +56,13 @@ def draw_weights(noise: Any, state: IvonState, num_train: int, weight_decay: flo
 
 
 def initial_hessian(params: Any, num_train: int, h0: float | None) -> Any:
-    """What h begins as, a number for each leaf.
+    """The first h, a number for each leaf.
 
     Args:
         params: the means.
         num_train: N.
-        h0: for every leaf; None: so that s begins at a twentieth of He's initial standard
-            deviation sqrt(2 / fan_in), and of 0.1 for biases.
+        h0: the first h of every leaf; None: the h at which s is a twentieth of He's initial
+            standard deviation sqrt(2 / fan_in), or of 0.1 for biases.
     """
 
     def first(leaf):
@@ -73,7 +73,7 @@ def initial_hessian(params: Any, num_train: int, h0: float | None) -> Any:
 
 
 class Constants(NamedTuple):
-    """What stays the same in all steps."""
+    """The numbers that are the same in all steps."""
 
     num_train: int  # N
     weight_decay: float  # d
@@ -144,13 +144,14 @@ def ivon(
         num_steps: length of training.
         prior_precision: 1 / variance of every weight's prior; the weight decay is this over N. The
             paper's 2e-4 at N = 50,000 is 10.
-        h0: what the Hessian begins as; a larger one begins with less noise. None: by fan-in
-            (`initial_hessian`), so that deep and wide networks bear the noise at any N; the paper's
-            0.5 at N = 50,000 is as little in its narrow ResNet, but drowns a wide VGG16.
+        h0: the first value of the Hessian; a larger one begins with less noise. None: by fan-in
+            (`initial_hessian`), so that deep and wide networks tolerate the noise at any N; the
+            paper's 0.5 at N = 50,000 is as little noise in its narrow ResNet, but too much for a
+            wide VGG16.
         beta1: momentum.
         beta2: memory of the Hessian; None: 1 - 2/num_steps, which is the paper's 0.99999 at its
             200,000 steps. With 0.99999 a run of 1,000 steps would end with the h it began with.
-        num_samples: S.
+        num_samples: S, the number of draws that predict.
 
     Raises:
         UserError: an option is out of range.

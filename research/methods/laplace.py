@@ -74,8 +74,10 @@ def _check_last(model, params, images):
     ours, logits = map(np.asarray, both(params, images))
     if np.max(np.abs(ours - logits)) > 0.05 * np.max(np.abs(logits)):  # bfloat16 is that rough
         raise UserError(
+            None,
             f"laplace(structure=last_...): the last layer, '{name}', is followed by more than a "
-            "softmax; use structure=kron or diag"
+            "softmax",
+            "use structure=kron or diag",
         )
 
 
@@ -190,15 +192,15 @@ def laplace(
             choice) and "last_full": the last layer; "kron" and "diag": every dense and
             convolutional layer, each for itself.
         prior_precision: tau; None: fitted.
-        fit_prior: how: "valid_nll", the NLL of the validation split, or "marglik", the evidence.
+        fit_prior: what tau is fitted to: "valid_nll", the NLL of the validation split, or
+            "marglik", the evidence.
         predictive: "draws" of linearised networks; for a last layer also "probit" or "bridge",
             which need no draws (`posteriors/gaussian_softmax.py`).
-        num_samples: S of "draws".
+        num_samples: S, for "draws".
 
     Raises:
-        UserError: options that are not offered, or a likelihood that is not categorical; and from
-            `init`, a network that has no layers to look into, or one that is too large for the
-            structure.
+        UserError: an option is out of range, or the likelihood is not categorical; and from `init`,
+            the network has no layers that can be reached, or is too large for the structure.
     """
     require_categorical("laplace", model)
     is_last, by_draws = structure.startswith("last"), predictive == "draws"
@@ -229,7 +231,7 @@ def laplace(
         if is_last:  # what comes before the last layer is the same for every tau
             compute = jax.jit(lambda x: ggn.features(model, params, x, model.layers[-1]))
             inputs = valid._replace(images=map_batches(compute, valid.images, BATCH))
-            candidate = method._replace(apply=head, together=False)
+            candidate = method._replace(apply=head, vectorised=False)
             size = min(FEATURES_BATCH, len(valid.labels)) if by_draws else BATCH
             nll = _validation_nll(candidate, key, state, inputs, size)
             return 10.0 ** minimise(nll, accuracy=0.02)
@@ -250,6 +252,6 @@ def laplace(
             "effective_parameters": sum(jnp.sum(x / (x + state.tau)) for x in spectra),
         }
 
-    num_draws, together = num_samples if by_draws else 1, is_last and by_draws
-    method = Method(init, step, draw, apply, finish, summary, num_draws, together)
+    num_draws, vectorised = num_samples if by_draws else 1, is_last and by_draws
+    method = Method(init, step, draw, apply, finish, summary, num_draws, vectorised)
     return method

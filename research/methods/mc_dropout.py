@@ -40,4 +40,4 @@ def mc_dropout(model: Model, tx: optax.GradientTransformation, num_samples: int 
 
         return model.likelihood.predictive(jax.vmap(one_example)(images))  # [B, K]
 
-    return Method(base.init, base.step, draw, apply, num_draws=num_samples, together=True)
+    return Method(base.init, base.step, draw, apply, num_draws=num_samples, vectorised=True)

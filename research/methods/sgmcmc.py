@@ -53,10 +53,10 @@ class SgmcmcState(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What each step does; arrays [num_steps]."""
+    """The schedule of a chain; arrays [num_steps]."""
 
-    rate: np.ndarray  # float32, times the learning rate
-    noise: np.ndarray  # float32, times the temperature: 0 or 1
+    rate: np.ndarray  # float32, a factor of the learning rate
+    noise: np.ndarray  # float32, a factor of the temperature: 0 or 1
     keep: np.ndarray  # bool, whether the weights after the step are kept
 
 
@@ -68,9 +68,9 @@ def plan(num_steps: int, cycles: int, burn_in: float, num_samples: int) -> Plan:
 
     Args:
         num_steps: length of training.
-        cycles: M; 0 for one stretch at a constant rate, with noise from the first step.
-        burn_in: the part of a cycle (or of the stretch) from which nothing is kept.
-        num_samples: K, how many are kept in all; M at least.
+        cycles: M; 0 for one cycle at a constant rate, with noise from the first step.
+        burn_in: the part of a cycle from which nothing is kept.
+        num_samples: K, the number of samples that are kept in all; at least M.
     """
     edges = np.linspace(0, num_steps, max(cycles, 1) + 1).astype(int)
     shares = np.diff(np.linspace(0, num_samples, max(cycles, 1) + 1).astype(int))
@@ -92,8 +92,8 @@ def langevin(params: Any, gradient: Any, noise: Any, rate, temperature) -> Any:
 
     Args:
         params: w.
-        gradient: of U/N.
-        noise: standard normal, as `params`.
+        gradient: the gradient of U/N.
+        noise: standard normals in the shape of `params`.
         rate: r.
         temperature: T/N.
     """
@@ -109,8 +109,8 @@ def hamiltonian(
     Args:
         params: w.
         velocity: v.
-        gradient: of U/N.
-        noise: standard normal, as `params`.
+        gradient: the gradient of U/N.
+        noise: standard normals in the shape of `params`.
         rate: r.
         temperature: T/N.
         friction: a, 0 to 1; 1 minus the momentum.
@@ -133,8 +133,9 @@ def prior_energy(params: Any, precision: float | None) -> jax.Array:
 
     Args:
         params: w.
-        precision: of every weight; None: for kernels fan_in/2 (the inverse variance of He's initial
-            weights, so that draws from the prior are working networks), 1 for biases.
+        precision: the prior precision of every weight; None: for kernels fan_in/2 (the inverse
+            variance of He's initial weights, so that draws from the prior are working networks),
+            1 for biases.
     """
 
     def energy(leaf):
@@ -177,9 +178,9 @@ def sgmcmc(
         cycles: M cosine restarts; 0 for a constant rate.
         burn_in: the part of a cycle, or of a chain at a constant rate, from which nothing is kept.
         temperature: T; 1 for the posterior, below 1 for a colder, sharper one.
-        prior_precision: of every weight; None: by fan-in (`prior_energy`).
+        prior_precision: the prior precision of every weight; None: by fan-in (`prior_energy`).
         friction: a of SGHMC; 1 minus the momentum.
-        num_samples: S = K, the size of the ring; the oldest samples make room.
+        num_samples: S = K, the size of the ring, in which new samples replace the oldest.
 
     Raises:
         UserError: an option is out of range.

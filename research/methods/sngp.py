@@ -255,4 +255,4 @@ def sngp(
         scale = posterior_scale(_precision(model, state, amplitude, dataset))
         return state._replace(head=state.head._replace(scale=scale))
 
-    return Method(init, step, draw, apply, finish, num_draws=num_samples, together=True)
+    return Method(init, step, draw, apply, finish, num_draws=num_samples, vectorised=True)

@@ -34,7 +34,7 @@ TRAINING = Training(start="point", schedule="constant", keep="last")
 
 
 class Collected(NamedTuple):
-    """What is kept of the snapshots so far."""
+    """The moments of the snapshots so far."""
 
     count: jax.Array  # int32, n
     mean: Any  # of the snapshots; params
@@ -43,7 +43,7 @@ class Collected(NamedTuple):
 
 
 class SwagState(NamedTuple):
-    """The path and what was collected on it."""
+    """The network that is trained, and the moments of its snapshots."""
 
     path: PointState
     step: jax.Array  # int32
@@ -63,7 +63,7 @@ def collect(collected: Collected, params: Any, take: jax.Array | bool = True) ->
     Args:
         collected: the snapshots so far.
         params: the snapshot.
-        take: where false, nothing changes; traced, so that a step compiles once.
+        take: whether to take it; it may be traced, so that a step compiles once.
     """
     number = collected.count + jnp.int32(take)
 
@@ -95,7 +95,7 @@ def variances(collected: Collected) -> Any:
 
 
 def draw_weights(key: jax.Array, collected: Collected) -> Any:
-    """One draw from the Gaussian, by the equation above; the room for deviations says which."""
+    """One draw from the Gaussian by the equation above; without room for deviations, diagonal."""
     diagonal_key, low_rank_key = jax.random.split(key)
     noise = optax.tree.random_like(diagonal_key, collected.mean)
     rank = len(jax.tree.leaves(collected.deviations)[0])

@@ -139,8 +139,9 @@ def choose_layers(
     """
     if not model.layers:
         raise UserError(
-            "laplace: this network runs as a black box, whose layers cannot be seen; "
-            "use a method that needs none, such as temperature(point)"
+            None,
+            "laplace: this network runs as a black box, whose layers cannot be reached",
+            "use a method that needs none, such as temperature(point)",
         )
     last = model.layers[-1]
     layers = (last,) if structure.startswith("last") else ggn.weight_layers(model, params)
@@ -149,17 +150,20 @@ def choose_layers(
     is_dense = last in sizes and params[last]["kernel"].ndim == 2 and sizes[last][1] in units
     if structure.startswith("last") and not is_dense:
         raise UserError(
+            None,
             f"laplace(structure={structure}): the last layer, '{last}', is not a dense one that "
-            "gives the logits; use structure=kron or diag"
+            "gives the logits",
+            "use structure=kron or diag",
         )
     for name, size in sizes.items():
         rows = math.prod(size) if structure == "last_full" else max(size)
         if structure != "diag" and rows > LARGEST_MATRIX:
             way_out = "last_kron" if structure in ("last_full", "kron") else "diag"
             raise UserError(
+                None,
                 f"laplace(structure={structure}): layer '{name}', {size[0]} by {size[1]}, needs "
-                f"the eigenvectors of a matrix of {rows} rows (limit {LARGEST_MATRIX}); "
-                f"use structure={way_out}"
+                f"the eigenvectors of a matrix of {rows} rows (limit {LARGEST_MATRIX})",
+                f"use structure={way_out}",
             )
     return sizes
 

@@ -1,17 +1,18 @@
-"""Three ways to put the posterior's noise into a training step.
+"""Three gradient estimators: how a training step samples from the posterior over weights.
 
-- `shared` (Blundell et al. 2015): one draw of the weights for the whole batch. Cheap with
-  convolutions, but all examples share the noise: larger batches do not average it out.
-- `local` (Kingma, Salimans & Welling 2015, Variational Dropout and the Local Reparameterization
-  Trick): draw what a layer puts out, N(x∗μ, x²∗σ²), for each example. Exact for dense layers; for
-  convolutions (Molchanov et al. 2017) every position has the right mean and variance, but positions
-  do not share noise as they would under one kernel.
-- `flipout` (Wen et al. 2018): each example n sees the batch's perturbation ΔW with signs of its
-  own, ΔW ∘ s_n r_nᵀ, one sign for each input and each output channel and constant over space. Each
+- `shared` is weight sampling (Blundell et al. 2015): one draw of the weights for the whole batch.
+  It is cheap with convolutions, but all examples share the noise, so that a larger batch does not
+  average it out.
+- `local` is local reparameterisation (Kingma, Salimans & Welling 2015, Variational Dropout and the
+  Local Reparameterization Trick): it samples the outputs of each layer, N(x∗μ, x²∗σ²), for each
+  example. It is exact for dense layers. For convolutions (Molchanov et al. 2017) every position has
+  the right mean and variance, but positions do not share noise as they would under one kernel.
+- `flipout` (Wen et al. 2018): example n has the batch's perturbation ΔW with signs of its own,
+  ΔW ∘ s_n r_nᵀ, one sign for each input and each output channel and constant over space. Each
   example's weights have the right distribution, and examples are uncorrelated.
 
-The network is not rewritten: Linen interceptors act on its Dense and Conv layers. Other uncertain
-weights (a scale per channel) are drawn once for the batch, whatever the estimator.
+The network is not rewritten: Linen interceptors act on its Dense and Conv layers. Other stochastic
+weights (a scale per channel) are sampled once for the batch by every estimator.
 """
 
 from collections.abc import Callable
@@ -33,7 +34,7 @@ class Estimate(NamedTuple):
     """One noisy forward pass."""
 
     logits: jax.Array  # [B, K]
-    draw: Leaves | None  # the draw of all uncertain weights behind it, if it made one
+    draw: Leaves | None  # the draw of all stochastic weights behind it, if it made one
 
 
 def _path(module: nn.Module, leaf: str) -> str:
@@ -61,8 +62,8 @@ def _linear_paths(apply: Callable, params: dict, images: jax.Array) -> set[str]:
         return apply(*arguments)
 
     with nn.intercept_methods(note):
-        # A function of its own: JAX would answer for one that it has traced before from memory,
-        # and the interceptor would see no layer.
+        # A new function: JAX takes the result of one that it has traced before from its cache, and
+        # the interceptor would not be called.
         jax.eval_shape(trace, params, images)
     return paths
 
@@ -82,17 +83,17 @@ def _as_channels(bias: jax.Array, x: jax.Array) -> jax.Array:
     return bias.reshape((1,) * (x.ndim - 1) + bias.shape)
 
 
-def _apply_with_noise(apply, posterior, certain, images, key, noise_of, draws) -> jax.Array:
+def _apply_with_noise(apply, posterior, deterministic, images, key, noise_of, draws) -> jax.Array:
     """Runs the network on its means; `noise_of` adds to each Dense and Conv layer's output.
 
     Args:
-        apply: of the model.
-        posterior: mean field.
-        certain: the other parameters by path.
+        apply: the model's `apply`.
+        posterior: the posterior of the stochastic weights.
+        deterministic: the other weights, by path.
         images: [B, ...].
-        key: of the noise.
+        key: decides the noise.
         noise_of: (key, module, kernel path, bias path, inputs, outputs) -> noise.
-        draws: draws by path, for the uncertain weights that are not of such layers.
+        draws: draws by path of the stochastic weights that do not belong to such layers.
     """
     layer = 0
 
@@ -108,37 +109,37 @@ def _apply_with_noise(apply, posterior, certain, images, key, noise_of, draws) -
         noise = noise_of(jax.random.fold_in(key, layer), context.module, *paths, args[0], y)
         return y + noise.astype(y.dtype)
 
-    params = join({**posterior.mean, **draws}, certain)
+    params = join({**posterior.mean, **draws}, deterministic)
     with nn.intercept_methods(intercept):
         return apply(params, images)
 
 
-def _others(apply, posterior, certain, images) -> tuple[str, ...]:
-    """The uncertain weights that no interceptor reaches."""
-    linear = _linear_paths(apply, join(posterior.mean, certain), images)
+def _others(apply, posterior, deterministic, images) -> tuple[str, ...]:
+    """The stochastic weights that no interceptor reaches."""
+    linear = _linear_paths(apply, join(posterior.mean, deterministic), images)
     return tuple(path for path in posterior.mean if path not in linear)
 
 
 def shared(
-    apply: Callable, posterior: MeanField, certain: Leaves, images: jax.Array, key: jax.Array
+    apply: Callable, posterior: MeanField, deterministic: Leaves, images: jax.Array, key: jax.Array
 ) -> Estimate:
-    """One draw of the weights for the batch.
+    """Weight sampling: one draw of the weights for the batch.
 
     Args:
         apply: (params, images) -> logits [B, K].
-        posterior: of the uncertain weights.
-        certain: the others, by path.
+        posterior: the posterior of the stochastic weights.
+        deterministic: the other weights, by path.
         images: [B, ...].
-        key: of the noise.
+        key: decides the noise.
     """
     weights = sample(key, posterior)
-    return Estimate(apply(join(weights, certain), images), weights)
+    return Estimate(apply(join(weights, deterministic), images), weights)
 
 
 def flipout(
-    apply: Callable, posterior: MeanField, certain: Leaves, images: jax.Array, key: jax.Array
+    apply: Callable, posterior: MeanField, deterministic: Leaves, images: jax.Array, key: jax.Array
 ) -> Estimate:
-    """One perturbation for the batch, with each example's own signs. Arguments as of `shared`."""
+    """One perturbation for the batch, with signs for each example. Arguments as of `shared`."""
     draw_key, sign_key = jax.random.split(key)
     deltas = perturbations(draw_key, posterior, tuple(posterior.mean))
     weights = jax.tree.map(jnp.add, posterior.mean, deltas)
@@ -153,15 +154,15 @@ def flipout(
             noise = noise + _as_channels(deltas[bias], y)
         return noise * signs(out_key, _per_channel(y))
 
-    others = {path: weights[path] for path in _others(apply, posterior, certain, images)}
-    logits = _apply_with_noise(apply, posterior, certain, images, sign_key, noise_of, others)
+    others = {path: weights[path] for path in _others(apply, posterior, deterministic, images)}
+    logits = _apply_with_noise(apply, posterior, deterministic, images, sign_key, noise_of, others)
     return Estimate(logits, weights)
 
 
 def local(
-    apply: Callable, posterior: MeanField, certain: Leaves, images: jax.Array, key: jax.Array
+    apply: Callable, posterior: MeanField, deterministic: Leaves, images: jax.Array, key: jax.Array
 ) -> Estimate:
-    """The noise of each layer's output, drawn for each example. Arguments as of `shared`."""
+    """Local reparameterisation: each layer's output is sampled. Arguments as of `shared`."""
     draw_key, noise_key = jax.random.split(key)
     deviations = sigma(posterior)
 
@@ -181,13 +182,13 @@ def local(
             noise = noise + deviation * normal(kernel_key, y.shape)
         return noise
 
-    others = _others(apply, posterior, certain, images)
+    others = _others(apply, posterior, deterministic, images)
     drawn = jax.tree.map(
         jnp.add,
         {path: posterior.mean[path] for path in others},
         perturbations(draw_key, posterior, others),
     )
-    logits = _apply_with_noise(apply, posterior, certain, images, noise_key, noise_of, drawn)
+    logits = _apply_with_noise(apply, posterior, deterministic, images, noise_key, noise_of, drawn)
     return Estimate(logits, None)
 
 

@@ -1,4 +1,4 @@
-"""The mean-field Gaussian: every uncertain weight has a mean and a standard deviation of its own.
+"""The mean-field Gaussian: every stochastic weight has a mean and a standard deviation of its own.
 
 Blundell et al. 2015, Weight Uncertainty in Neural Networks, section 3.2: q(w) = N(w; μ, σ²) with
 σ = softplus(ρ) = log(1 + exp ρ); a draw is w = μ + σ ε with ε ~ N(0, 1).
@@ -13,11 +13,11 @@ import numpy as np
 from research.posteriors.noise import normal
 from research.posteriors.parameters import Leaves, fan_in
 
-SMALLEST_WEIGHT = 0.1  # times 1/sqrt(fan-in): what σ₀ takes a smaller weight for
+SMALLEST_WEIGHT = 0.1  # times 1/sqrt(fan-in): the least |w| that σ₀ is measured by
 
 
 class MeanField(NamedTuple):
-    """Two flat dicts by path, of the same shapes."""
+    """Means and scales of the stochastic weights: two flat dicts by path, of the same shapes."""
 
     mean: Leaves  # μ
     rho: Leaves  # σ = softplus(ρ); -inf: σ is exactly 0
@@ -34,13 +34,13 @@ def sigma(posterior: MeanField) -> Leaves:
 
 
 def units(weights: Leaves, relative_to: str) -> Leaves:
-    """What a standard deviation is measured in: a number for each path, or one for each weight.
+    """The units of standard deviations: a number for each path, or one for each weight.
 
     Args:
-        weights: by path.
+        weights: weights by path.
         relative_to: "fan_in": 1/sqrt(fan-in), the size at which a layer's noise equals its input;
-            "weight": |w|, with a floor of a tenth of that, as a weight of 0 would stay certain;
-            "none": 1.
+            "weight": |w|, or a tenth of 1/sqrt(fan-in) where |w| is smaller, because a weight of 0
+            would have no noise; "none": 1.
     """
 
     def unit(path, weight):
@@ -58,9 +58,9 @@ def around(weights: Leaves, initial_sigma: float, relative_to: str) -> MeanField
     """The posterior before training: means are the weights, σ₀ is `initial_sigma` units.
 
     Args:
-        weights: the means.
-        initial_sigma: above 0.
-        relative_to: see `units`.
+        weights: the means, by path.
+        initial_sigma: σ₀, above 0, in the units of `relative_to`.
+        relative_to: the units; see `units`.
     """
 
     def rho(weight, unit):
@@ -76,8 +76,8 @@ def perturbations(key: jax.Array, posterior: MeanField, paths: tuple[str, ...]) 
     """σ ε for the weights of these paths."""
     leaves = [posterior.rho[path] for path in paths]
     ends = np.cumsum([leaf.size for leaf in leaves])
-    # One stream for all tensors compiles to one loop; the barrier asks for it to be made once,
-    # however often ε is used (on a CPU `normal` sees to that).
+    # One stream for all tensors compiles to one loop. The barrier keeps XLA from generating it
+    # again for every use of ε; on a CPU, where barriers are removed, `normal` does that.
     stream = jax.lax.optimization_barrier(normal(key, (int(ends[-1]),))) if paths else None
     return {
         path: jax.nn.softplus(rho) * stream[end - rho.size : end].reshape(rho.shape)
@@ -86,7 +86,7 @@ def perturbations(key: jax.Array, posterior: MeanField, paths: tuple[str, ...]) 
 
 
 def sample(key: jax.Array, posterior: MeanField) -> Leaves:
-    """One draw of every uncertain weight, by path."""
+    """One draw of every stochastic weight, by path."""
     noise = perturbations(key, posterior, tuple(posterior.mean))
     return jax.tree.map(jnp.add, posterior.mean, noise)
 
@@ -111,11 +111,11 @@ def signal_to_noise(posterior: MeanField) -> Leaves:
 
 
 def prune(posterior: MeanField, fraction: float) -> MeanField:
-    """Sets the weights of lowest |μ|/σ to a certain 0: μ and σ both (Blundell et al., section 5.1).
+    """Sets μ and σ of the weights of lowest |μ|/σ to 0 (Blundell et al. 2015, section 5.1).
 
     Args:
-        posterior: whose weights.
-        fraction: of all uncertain weights together, 0 to 1.
+        posterior: the posterior to prune.
+        fraction: the share of all stochastic weights that is pruned, 0 to 1.
     """
     ratios = signal_to_noise(posterior)
     everything = np.concatenate([np.ravel(leaf) for leaf in ratios.values()])
@@ -126,17 +126,3 @@ def prune(posterior: MeanField, fraction: float) -> MeanField:
         return {path: jnp.where(ratios[path] < threshold, value, leaf) for path, leaf in leaves}
 
     return MeanField(cut(posterior.mean.items(), 0.0), cut(posterior.rho.items(), -jnp.inf))
-
-
-def layer_summaries(posterior: MeanField) -> dict[str, dict[str, float]]:
-    """For each path: `weights`, the count; medians `mean` of |μ|, `sigma`, `signal_to_noise`."""
-    deviations, ratios = sigma(posterior), signal_to_noise(posterior)
-    return {
-        path: {
-            "weights": mean.size,
-            "mean": float(jnp.median(jnp.abs(mean))),
-            "sigma": float(jnp.median(deviations[path])),
-            "signal_to_noise": float(jnp.median(ratios[path])),
-        }
-        for path, mean in posterior.mean.items()
-    }

@@ -7,6 +7,12 @@ several times faster. But XLA would fuse them also into whatever uses the number
 anew there: every weight's noise up to three times a step, and a bias's for each example of a batch.
 So they are made in two halves by a loop, across whose border nothing is fused (an optimization
 barrier is gone by then). On other devices `jax.random` is used as it is.
+
+JAX's own faster key type, `rbg`, is no substitute on a CPU. A step of Bayes by Backprop with one
+draw of the weights (784-1200-1200-10, B = 128, 2 shared cores, the minimum of 29 interleaved steps)
+took 0.46 s with this file, 0.67 s with `rbg` and 0.75 s with `jax.random`'s threefry; 2.4 million
+normals alone took 0.08 s, 0.56 s and 0.25 s. And under `vmap`, which members and sweeps use, `rbg`
+gives other numbers than the same keys one by one.
 """
 
 import math
@@ -50,7 +56,7 @@ def bits(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 
     Args:
         key: a threefry key.
-        shape: of the result; fewer than 2^32 words.
+        shape: the shape of the result, of fewer than 2^32 words.
 
     Returns:
         uint32, equal to `jax.random.bits(key, shape)`.
@@ -65,7 +71,7 @@ def normal(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 
     Args:
         key: a threefry key.
-        shape: of the result.
+        shape: the shape of the result.
 
     Returns:
         float32, equal to `jax.random.normal(key, shape)`.

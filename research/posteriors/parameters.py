@@ -1,8 +1,8 @@
-"""Which weights are uncertain, and parameters as flat dicts by path.
+"""Which weights are stochastic, and parameters as flat dicts by path.
 
 The parameters of any Flax module are nested dicts. Here they are cut into two flat ones, by paths
-such as "fc1/kernel": the uncertain weights, which have a posterior, and the certain ones, which are
-numbers.
+such as "fc1/kernel": the stochastic weights, which have a posterior, and the deterministic ones,
+which are numbers.
 """
 
 from typing import NamedTuple
@@ -20,51 +20,53 @@ CHOICES = ("all", "last", "head")
 class Parts(NamedTuple):
     """Parameters by path."""
 
-    uncertain: Leaves
-    certain: Leaves
+    stochastic: Leaves
+    deterministic: Leaves
 
 
 def _layers(model: Model, which: str) -> tuple[str, ...]:
     layers = model.layers[-1:] if which == "last" else model.head
     if not layers:
         raise UserError(
-            f"bayes={which}: the network has no weights there; choose bayes=all, or bayes=last"
+            None,
+            f"bayes={which}: the network has no weights there",
+            "choose bayes=all, or bayes=last",
         )
     return layers
 
 
 def split(params: dict, model: Model, which: str, with_biases: bool) -> Parts:
-    """Cuts parameters into uncertain and certain ones.
+    """Cuts parameters into stochastic and deterministic ones.
 
     Args:
         params: nested dicts of arrays.
-        model: names the layers.
+        model: the network, which names its layers.
         which: "all"; "last", the layer of the logits; "head", what follows the last convolution.
-        with_biases: whether biases are uncertain too.
+        with_biases: whether biases are stochastic too.
 
     Raises:
         UserError: the network has no such layers.
     """
     flat = flatten_dict(params, sep="/")
 
-    def is_uncertain(path):
+    def is_stochastic(path):
         if path.endswith("bias") and not with_biases:
             return False
         return which == "all" or path.split("/")[0] in _layers(model, which)
 
-    uncertain = {path: leaf for path, leaf in flat.items() if is_uncertain(path)}
-    return Parts(uncertain, {path: leaf for path, leaf in flat.items() if path not in uncertain})
+    stochastic = {path: leaf for path, leaf in flat.items() if is_stochastic(path)}
+    return Parts(stochastic, {path: leaf for path, leaf in flat.items() if path not in stochastic})
 
 
-def join(uncertain: Leaves, certain: Leaves) -> dict:
-    """The nested dict that `split` cut."""
-    return unflatten_dict({**certain, **uncertain}, sep="/")
+def join(stochastic: Leaves, deterministic: Leaves) -> dict:
+    """The nested parameters again; the inverse of `split`."""
+    return unflatten_dict({**deterministic, **stochastic}, sep="/")
 
 
 def fan_in(path: str, leaves: Leaves) -> int:
-    """How many inputs a unit of this layer sums; of a bias: those of the kernel beside it.
+    """The number of inputs that a unit of a layer sums, for its kernel or its bias.
 
-    1 where there is no kernel, as in a scale per channel.
+    It is 1 where the layer has no kernel, as in a scale per channel.
     """
     kernel = leaves.get(path.rpartition("/")[0] + "/kernel", leaves.get("kernel"))
     if kernel is None:

@@ -6,6 +6,7 @@ head on one base) are computed together instead: the shared part then runs once.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -33,9 +34,9 @@ def _compile(
     batch_size: int,
     put: Callable,
     most_draws: int | None = None,
-    told: str | None = None,
+    progress: str | None = None,
 ) -> Predictor:
-    if method.together:
+    if method.vectorised:
         all_draws = jax.jit(lambda key, state, images: predict(method, key, state, images))
         return lambda state, images: map_batches(
             lambda batch: all_draws(key, state, put(batch)), images, batch_size, axis=1
@@ -47,11 +48,11 @@ def _compile(
     indices = np.linspace(0, method.num_draws - 1, count).astype(np.int32)
 
     def one_after_another(state, images):
-        log_probs, disable = [], None if told else True
-        for index in tqdm(indices, desc=told, unit="draw", leave=False, disable=disable):
+        log_probs, disable = [], None if progress else True
+        for index in tqdm(indices, desc=progress, unit="draw", leave=False, disable=disable):
             network = draw(key, state, index)
-            each = map_batches(lambda batch, n=network: apply(n, put(batch)), images, batch_size)
-            log_probs.append(each)
+            run = partial(lambda network, batch: apply(network, put(batch)), network)
+            log_probs.append(map_batches(run, images, batch_size))
         return np.stack(log_probs)
 
     def predict_blocks(state, images):
@@ -70,33 +71,33 @@ def predictor(
     batch_size: int,
     mesh: Mesh,
     most_draws: int | None = None,
-    told: str | None = None,
+    progress: str | None = None,
 ) -> Predictor:
     """Compiles the prediction once for all splits.
 
     Args:
-        method: what predicts.
-        key: fixes the S draws; the same for every batch and every split.
+        method: the method that predicts.
+        key: decides the S draws; they are the same for every batch and every split.
         batch_size: B, a multiple of the number of devices.
-        mesh: devices that share a batch.
-        most_draws: where draws cost a forward pass each, at most so many of them; None: all.
-        told: what a progress bar over the draws calls it, on a terminal; None: no bar.
+        mesh: the devices that share a batch.
+        most_draws: the largest number of draws where each costs a forward pass; None: no limit.
+        progress: the name of a progress bar over the draws, on a terminal; None: no bar.
 
     Returns:
         (state, images [N, ...]) -> log_probs [S, N, K] float32 on the host.
     """
-    return _compile(method, key, batch_size, lambda batch: shard(batch, mesh), most_draws, told)
+    return _compile(method, key, batch_size, lambda batch: shard(batch, mesh), most_draws, progress)
 
 
 def predict_split(
     method: Method, key: jax.Array, state: Any, images: Images, batch_size: int
 ) -> np.ndarray:
-    """Predicts images once, wherever the state lies; for `finish`.
+    """Predicts images once, on whichever device the state is; for `finish`.
 
     Args:
-        method: what predicts.
-        key: fixes the S draws.
-        state: of the method.
+        method: the method that predicts.
+        key: decides the S draws.
+        state: the method's state.
         images: [N, ...].
         batch_size: B.
 

@@ -29,9 +29,7 @@ def test_a_line_names_calibrators():
 
 
 def test_an_unknown_calibrator_is_one_line():
-    with pytest.raises(
-        UserError, match=r"^--calibrate: there is no calibrator _averaged; choose f"
-    ):
+    with pytest.raises(UserError, match=r"^calibrate: there is no calibrator _averaged; choose f"):
         parse("vector,_averaged")
 
 

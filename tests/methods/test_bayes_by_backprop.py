@@ -86,14 +86,14 @@ def test_weight_decay_leaves_uncertain_weights_to_their_prior():
     ):
         np.testing.assert_array_equal(before, after)
     np.testing.assert_allclose(
-        state.certain["hidden/kernel"], 0.5 * start.certain["hidden/kernel"], rtol=1e-6
+        state.deterministic["hidden/kernel"], 0.5 * start.deterministic["hidden/kernel"], rtol=1e-6
     )
 
 
 def test_pitfall_10_biases_without_a_prior_are_numbers():
     method = _method(bias_prior=False)
     state = _start(method)
-    assert set(state.certain) == {"hidden/bias", "predictions/bias"}
+    assert set(state.deterministic) == {"hidden/bias", "predictions/bias"}
     one, other = (jit(method.draw)(jax.random.key(0), state, index) for index in range(2))
     np.testing.assert_array_equal(one["hidden"]["bias"], other["hidden"]["bias"])
     assert np.abs(one["hidden"]["kernel"] - other["hidden"]["kernel"]).min() > 0
@@ -104,7 +104,7 @@ def test_the_chosen_layers_are_uncertain(bayes, count):
     method = _method(bayes=bayes)
     state = jax.eval_shape(method.init, jax.random.key(1), BATCH.images)
     assert len(state.posterior.mean) == count
-    assert method.together == (bayes != "all")
+    assert method.vectorised == (bayes != "all")
 
 
 def test_training_starts_from_given_weights_and_is_pulled_back_to_them():

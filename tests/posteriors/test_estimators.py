@@ -43,14 +43,14 @@ def _network(name):
     return model.apply, around(flat, 0.7, "fan_in"), images
 
 
-def _brute_force(apply, posterior, certain, images, key):
+def _brute_force(apply, posterior, deterministic, images, key):
     keys = jax.random.split(key, len(posterior.mean))
     deviations = sigma(posterior)
     weights = {
         path: mean + deviations[path] * jax.random.normal(each, mean.shape)
         for (path, mean), each in zip(posterior.mean.items(), keys, strict=True)
     }
-    return apply(join(weights, certain), images)
+    return apply(join(weights, deterministic), images)
 
 
 def _draws(function, seed, draws=DRAWS):
@@ -140,13 +140,13 @@ def test_gradient_variance_against_batch_size(estimator):
     apply = chain.as_model(chain.Chain((chain.Dense("predictions", 1),))).apply
     images = jnp.abs(jax.random.normal(jax.random.key(0), (256, 4)))
     posterior = around({"predictions/kernel": jnp.full((4, 1), 0.3)}, 0.5, "none")
-    certain = {"predictions/bias": jnp.zeros(1)}
+    deterministic = {"predictions/bias": jnp.zeros(1)}
 
     def variance(size):
         def gradient(key):
             def loss(mean):
                 q = MeanField(mean, posterior.rho)
-                estimate = ESTIMATORS[estimator](apply, q, certain, images[:size], key)
+                estimate = ESTIMATORS[estimator](apply, q, deterministic, images[:size], key)
                 return jnp.mean(jnp.square(estimate.logits - 1))
 
             return jax.grad(loss)(posterior.mean)["predictions/kernel"]
@@ -195,13 +195,13 @@ def test_certain_layers_pass_through_and_scales_are_drawn(estimator):
     images = jax.random.normal(jax.random.key(0), (4, 3))
     params = jit(model.init)(jax.random.key(1), images)
     flat = {f"{a}/{b}": leaf for a, layer in params.items() for b, leaf in layer.items()}
-    uncertain = {"norm/scale": flat.pop("norm/scale")}
-    posterior = around(uncertain, 0.5, "none")
+    stochastic = {"norm/scale": flat.pop("norm/scale")}
+    posterior = around(stochastic, 0.5, "none")
     estimate = jit(lambda q, key: ESTIMATORS[estimator](model.apply, q, flat, images, key).logits)
     one, other = (estimate(posterior, jax.random.key(seed)) for seed in range(2))
     assert np.abs(one - other).max() > 0.05
-    certain = MeanField(uncertain, {"norm/scale": np.full(3, -np.inf, np.float32)})
-    same = estimate(certain, jax.random.key(0))
+    deterministic = MeanField(stochastic, {"norm/scale": np.full(3, -np.inf, np.float32)})
+    same = estimate(deterministic, jax.random.key(0))
     np.testing.assert_allclose(same, jit(model.apply)(params, images), rtol=1e-5)
 
 

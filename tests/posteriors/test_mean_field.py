@@ -89,14 +89,6 @@ def test_pitfall_27_pruned_weights_are_certainly_zero(weights):
     )
 
 
-def test_layer_summaries(weights):
-    summary = mean_field.layer_summaries(mean_field.around(weights, 0.3, "fan_in"))
-    assert summary["a/kernel"]["weights"] == 200
-    np.testing.assert_allclose(summary["b/kernel"]["sigma"], 0.3 / 30, rtol=1e-5)
-    size = np.median(np.abs(weights["b/kernel"]))
-    np.testing.assert_allclose(summary["b/kernel"]["signal_to_noise"], size / 0.01, rtol=1e-4)
-
-
 def test_linear_regression_has_the_mean_field_optimum():
     """Known noise and prior: the exact mean, and variances 1 / diag(precision)."""
     generator = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""Which weights are uncertain."""
+"""Which weights are stochastic."""
 
 import flax.linen as nn
 import jax
@@ -27,18 +27,18 @@ def vgg():
 )
 def test_the_named_Dense_are_uncertain(vgg, which, layers):
     model, params = vgg
-    uncertain, certain = split(params, model, which, with_biases=True)
-    assert {path.split("/")[0] for path in uncertain} == (layers or set(params))
-    assert len(uncertain) + len(certain) == 2 * 16
-    assert not set(uncertain) & set(certain)
-    assert join(uncertain, certain) == params
+    stochastic, deterministic = split(params, model, which, with_biases=True)
+    assert {path.split("/")[0] for path in stochastic} == (layers or set(params))
+    assert len(stochastic) + len(deterministic) == 2 * 16
+    assert not set(stochastic) & set(deterministic)
+    assert join(stochastic, deterministic) == params
 
 
 def test_pitfall_10_biases_are_uncertain_only_where_told(vgg):
     model, params = vgg
-    uncertain, certain = split(params, model, "head", with_biases=False)
-    assert set(uncertain) == {"fc1/kernel", "fc2/kernel", "predictions/kernel"}
-    assert "predictions/bias" in certain
+    stochastic, deterministic = split(params, model, "head", with_biases=False)
+    assert set(stochastic) == {"fc1/kernel", "fc2/kernel", "predictions/kernel"}
+    assert "predictions/bias" in deterministic
 
 
 def test_nested_modules_and_their_fan_in():
@@ -54,12 +54,12 @@ def test_nested_modules_and_their_fan_in():
 
     params = jax.jit(Net().init)(jax.random.key(0), jnp.ones((1, 3)))["params"]
     model = Model(None, None, ("block",), ("block",))
-    uncertain, certain = split(params, model, "last", with_biases=True)
-    assert not certain
+    stochastic, deterministic = split(params, model, "last", with_biases=True)
+    assert not deterministic
     paths = ("block/first/kernel", "block/first/bias", "block/second/bias")
-    assert [fan_in(path, uncertain) for path in paths] == [3, 3, 4]
+    assert [fan_in(path, stochastic) for path in paths] == [3, 3, 4]
     np.testing.assert_array_equal(
-        join(uncertain, certain)["block"]["second"]["kernel"],
+        join(stochastic, deterministic)["block"]["second"]["kernel"],
         params["block"]["second"]["kernel"],
     )
 
