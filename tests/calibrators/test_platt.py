@@ -74,5 +74,5 @@ def test_a_separable_set_claims_what_its_targets_are():
 
 
 def test_three_classes_are_refused():
-    with pytest.raises(UserError, match=r"^--calibrate platt: .* there are 3; take vector$"):
+    with pytest.raises(UserError, match=r"^calibrate platt: .* there are 3; take vector$"):
         calibrate("platt", np.log(np.full((1, 6, 3), 1 / 3)), np.arange(6) % 3)
