@@ -83,7 +83,7 @@ def parse(config_type: type[Config], arguments: list[str] | None = None) -> Conf
         SystemExit: 0 after `--help`.
     """
     errors = io.StringIO()
-    flat = tyro.conf.OmitArgPrefixes[config_type]
+    flat = tyro.conf.OmitArgPrefixes[tyro.conf.SuppressFixed[config_type]]
     try:
         with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(_Flags(sys.stdout)):
             return tyro.cli(flat, args=arguments, use_underscores=True)

@@ -14,19 +14,154 @@ import os
 import shlex
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import Literal
 
 from experiments import cli
-from experiments.diagnose_options import Config, resolve
 from research.assessment import export
 from research.assessment.assess import subject_of_images, subject_of_predictions
+from research.assessment.options import AssessmentOptions
 from research.assessment.predictions import calibrate_predictions
 from research.assessment.result import Assessment
 from research.assessment.write import write
-from research.calibrators import fit as calibrate
+from research.calibrators.fit import default as default_calibrators
+from research.data.load import DataOptions
+from research.data.predictions import read_predictions
+from research.models.network import NetworkOptions
 from research.report import terminal
+from research.runtime.errors import UserError
+from research.runtime.mesh import data_mesh
+from research.runtime.options import check_ranges
+from research.runtime.run import Run
 from research.runtime.run_folder import fingerprint, open_run
+from research.training.fit import TrainingOptions
+
+PRESETS = {"quick": {"width": 0.25, "epochs": 15}, "full": {"width": 1.0, "epochs": 100}}
+OF_PREDICTIONS = ("label_column", "logits")
+WITH_PREDICTIONS = {
+    *("predictions", "out", "overwrite", "seed", *OF_PREDICTIONS, "calibrate", "max_error")
+}
+OF_TRAINING = {"preset", *(f.name for f in fields(TrainingOptions))}
+NOT_DECIDING = {"out", "overwrite", "save_seconds"}  # options that no number depends on
+
+
+@dataclass(frozen=True)
+class Images(DataOptions):
+    """Which images are loaded."""
+
+    image_size: int | None = None
+    """side in pixels; default: the model's own, 224 with `weights`, else the data's"""
+
+
+@dataclass(frozen=True)
+class Network(NetworkOptions):
+    """Which network, and which of its weights are trained."""
+
+    width: float | None = None
+    """scales VGG16's channels; default: the preset's"""
+
+
+@dataclass(frozen=True)
+class Training(TrainingOptions):
+    """How the network is trained."""
+
+    epochs: int | None = None
+    """default: the preset's"""
+    learning_rate: float | None = None
+    """the peak; default: 1e-3, or 1e-4 when all of a trained network is trained further"""
+
+
+@dataclass(frozen=True)
+class Config:
+    """How sure may this classifier be?
+
+    Trains or imports a classifier, judges it on images that it has not seen: as it is, with Monte
+    Carlo dropout, after temperature scaling. Writes a page: what it claims, what it delivers.
+    """
+
+    predictions: Path | None = None
+    """predictions of any classifier (.npz or .csv) to judge; no images needed"""
+    label_column: str = "label"
+    """of a .csv of --predictions: name, or number from 0"""
+    logits: bool = False
+    """the columns of a .csv of --predictions are logits"""
+    out: Path | None = None
+    """where to write; default: a folder in runs/ named after the data and these options"""
+    overwrite: bool = False
+    """replace an earlier run of other options in --out"""
+    preset: Literal["quick", "full"] = "quick"
+    """quick: a quarter of VGG16's width, 15 epochs; full: all of it, 100 epochs"""
+    seed: int = 0
+    """decides splits, initial weights, order and noise"""
+    images: Images = field(default_factory=Images)
+    network: Network = field(default_factory=Network)
+    training: Training = field(default_factory=Training)
+    assessment: AssessmentOptions = field(default_factory=AssessmentOptions)
+
+
+def _refuse(config: Config, names, problem: str) -> None:
+    """Refuses these options where they were given: whoever gives one expects it to do something."""
+    defaults = cli.options_of(Config())
+    for name, value in cli.options_of(config).items():
+        if name in names and value != defaults[name]:
+            raise UserError(name, problem, "leave it out")
+
+
+def check(config: Config) -> None:
+    """Refuses options that are out of range, contradict each other or would do nothing.
+
+    Raises:
+        UserError: an option is refused.
+    """
+    network, training, assessment = config.network, config.training, config.assessment
+    check_ranges(config, from_0=("seed",))
+    if config.seed >= 2**32:
+        raise UserError("seed", "give less than 2^32", value=config.seed)
+    assessment.check()
+    if config.predictions:
+        for name in ("model", "weights"):
+            if getattr(network, name) is not None:
+                raise UserError(None, f"`{name}` and `predictions`: give one of them")
+        others = cli.options_of(config).keys() - WITH_PREDICTIONS
+        _refuse(config, others, "does nothing with `predictions`")
+        return
+    _refuse(config, OF_PREDICTIONS, "goes with `predictions`")
+    training.check()
+    network.check()
+    kind = network.trainable
+    if (kind == "none" or network.init) and not assessment.methods:
+        problem = "trains nothing without `train` head or all, or `methods`"
+        _refuse(config, OF_TRAINING, problem)
+    if kind != "all" and assessment.budget:
+        raise UserError("budget", "all below the head is frozen here", "add `train` all")
+    if kind == "head" and (training.flip or training.crop):
+        problem = "`flip`, `crop`: a head is trained on fixed features"
+        raise UserError(None, problem, "add `train` all")
+
+
+def resolve(config: Config) -> Config:
+    """Fills in the options that were left open, after `check`.
+
+    Raises:
+        UserError: an option is refused.
+    """
+    check(config)
+    network, training, preset = config.network, config.training, PRESETS[config.preset]
+    is_further = network.trainable == "all" and (network.model or network.weights)
+    return replace(
+        config,
+        network=replace(
+            network,
+            train=network.trainable,
+            width=1.0 if network.weights else network.width or preset["width"],
+        ),
+        training=replace(
+            training,
+            epochs=training.epochs or preset["epochs"],
+            learning_rate=training.learning_rate or (1e-4 if is_further else 1e-3),
+        ),
+    )
 
 
 def main(config: Config) -> None:
@@ -37,25 +172,25 @@ def main(config: Config) -> None:
     """
     started = time.perf_counter()
     config = resolve(config)
-    options = {
-        name: str(value) if isinstance(value, Path) else value
-        for name, value in asdict(config).items()
-        if name not in ("out", "overwrite", "save_seconds")
-    }
-    name = Path(os.path.abspath(config.predictions or config.data)).stem.replace(":", "-")
+    options = {n: v for n, v in cli.options_of(config).items() if n not in NOT_DECIDING}
+    name = Path(os.path.abspath(config.predictions or config.images.data)).stem.replace(":", "-")
     out = config.out or Path("runs") / f"diagnose-{name}-{fingerprint(options)}"
     with open_run(out, options, config.overwrite) as directory:
+        run = Run(directory, data_mesh(), config.seed)
         if config.predictions:
-            subject = subject_of_predictions(config)
+            file = read_predictions(config.predictions, config.label_column, config.logits)
+            name = config.predictions.name
+            subject = subject_of_predictions(file, name, config.assessment, config.seed)
         else:
-            subject = subject_of_images(config, directory)
+            groups = config.images, config.network, config.training, config.assessment
+            subject = subject_of_images(*groups, run)
         judged = subject.judged
         labels = {name: split.labels for name, split in subject.splits.items()}
         # A temperature is always among them.
-        wanted = calibrate.default(len(subject.classes))
-        if config.calibrate is not None:
-            wanted = calibrate.parse(config.calibrate)
-        names = tuple(name for name in wanted if name not in judged)
+        calibrators = default_calibrators(len(subject.classes))
+        if config.assessment.calibrate is not None:
+            calibrators = config.assessment.calibrators
+        names = tuple(name for name in calibrators if name not in judged)
         judged |= calibrate_predictions(judged["point"], names, labels, config.seed)
         assessment = Assessment(
             data=subject.data,
@@ -67,7 +202,7 @@ def main(config: Config) -> None:
             found=subject.found,
             candidates=subject.cures,
             seed=config.seed,
-            max_error=config.max_error,
+            max_error=config.assessment.max_error,
             seconds=time.perf_counter() - started,
             command="launch/run.sh experiments.diagnose " + shlex.join(sys.argv[1:]),
         )

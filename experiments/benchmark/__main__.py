@@ -13,47 +13,56 @@ among the methods.
 """
 
 import json
-import math
 import os
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from experiments import cli
-from experiments.benchmark.run import POINT, Bench, build, costs_file, predictions_file, run_missing
+from experiments.benchmark.run import Bench, build, costs_file, predictions_file, run_missing
 from experiments.benchmark.table import rows, table
 from research.data.dataset import spread
-from research.data.load import load
+from research.data.load import DataOptions, load
 from research.metrics import format
-from research.models import classifier as classifiers
+from research.models.classifier import fresh
+from research.models.network import NetworkOptions
 from research.models.vgg import VGG16
 from research.runtime.errors import UserError
 from research.runtime.files import write_json, write_whole
 from research.runtime.mesh import check_batch_size, data_mesh
+from research.runtime.options import check_ranges
 from research.runtime.run_folder import fingerprint, open_run
 from research.training import recipe as recipes
 from research.training.fit import TrainingOptions
-from research.training.recipe import Recipe
+from research.training.recipe import POINT, Recipe
 
 NOT_DECIDING = ("out", "methods", "seeds", "save_seconds", "memory_gb")  # of a training's numbers
-ABOVE_0 = (
-    *("seeds", "width", "epochs", "batch_size", "learning_rate", "patience"),
-    *("test_limit", "corrupted_limit"),
-)
-FROM_0 = ("momentum", "weight_decay", "warmup_epochs", "crop", "save_seconds", "memory_gb")
+
+
+@cli.fixed("classes", "skip_bad_images")
+@dataclass(frozen=True)
+class Images(DataOptions):
+    """Which images are loaded."""
+
+
+@cli.fixed("model", "weights", "init", "train", "preprocess")
+@dataclass(frozen=True)
+class Network(NetworkOptions):
+    """Which network is trained."""
+
+    width: float = 0.25
+    """scales VGG16's channels"""
 
 
 @dataclass(frozen=True)
 class Config:
     """Trains methods on the same splits and prints one table of what they are worth."""
 
-    data: str = "digits"
-    """digits, tfds:NAME, a folder of class folders (or of train/valid/test folders), or an .npz"""
     ood: str | None = None
     """images of another kind, named likewise; their test split is used"""
     methods: str | None = None
@@ -62,50 +71,13 @@ class Config:
     """trainings of each method; each seed has its own splits, initial weights, order and noise"""
     out: Path | None = None
     """where to write; default: a folder in runs/ named after the data and these options"""
-    width: float = 0.25
-    """scales VGG16's channels"""
-    head: Literal["published", "asker", "cifar"] | None = None
-    """VGG16's head; default: asker from 128 pixels up, else cifar"""
-    image_size: int | None = None
-    """side in pixels; default: the data's"""
-    bfloat16: bool = False
-    """compute in bfloat16, keep parameters in float32"""
-
-    limit: int | None = None
-    """at most so many images in each split"""
     test_limit: int | None = None
     """ask about at most so many images of the test splits"""
     corrupted_limit: int = 500
     """corrupt at most so many of them, 40 times each"""
-    data_dir: str | None = None
-    """where TFDS sets lie; default: TFDS_DATA_DIR"""
-    memory_gb: float = 4.0
-    """decoded images beyond this are streamed"""
-
-    epochs: float = 15.0
-    """of point; other methods take their multiples of it"""
-    batch_size: int = 32
-    """images a step"""
-    optimizer: Literal["adam", "sgd"] = "adam"
-    """adam (decoupled weight decay), or sgd with momentum"""
-    learning_rate: float = 1e-3
-    """the peak"""
-    momentum: float = 0.9
-    """of sgd"""
-    weight_decay: float = 1e-4
-    """on kernels, not on biases"""
-    schedule: Literal["cosine", "step", "linear", "constant"] = "cosine"
-    """of the learning rate, after the warm-up"""
-    warmup_epochs: float = 1.0
-    """the learning rate rises linearly from 0"""
-    patience: int = 10
-    """epochs without a better validation NLL before stopping"""
-    flip: bool = False
-    """augmentation: random horizontal flips"""
-    crop: int = 0
-    """augmentation: pad by so many pixels and crop at random"""
-    save_seconds: float = 30.0
-    """at least so long between checkpoints"""
+    images: Images = field(default_factory=Images)
+    network: Network = field(default_factory=Network)
+    training: TrainingOptions = field(default_factory=TrainingOptions)
 
 
 def get_recipes(methods: str | None) -> tuple[Recipe, ...]:
@@ -115,56 +87,53 @@ def get_recipes(methods: str | None) -> tuple[Recipe, ...]:
         UserError: no such method or option.
     """
     names = [name for name in recipes.method_names() if not recipes.is_wrapper(name)]
-    asked = recipes.parse(methods or ",".join([*names, "ensemble(point)"]))
-    return tuple(dict.fromkeys((POINT, *asked)))
+    named = recipes.parse(methods or ",".join([*names, "ensemble(point)"]))
+    return tuple(dict.fromkeys((POINT, *named)))
 
 
-def check(config: Config, mesh) -> None:
-    """Refuses numbers out of range.
+def check(config: Config, mesh: Mesh) -> None:
+    """Refuses options that are out of range.
 
     Raises:
-        UserError: one is.
+        UserError: an option is refused.
     """
-    for name, value in asdict(config).items():
-        if name in ABOVE_0 and value is not None and not 0 < value < math.inf:
-            raise UserError(f"--{name} {value}: give a number above 0")
-        if name in FROM_0 and not 0 <= value < math.inf:
-            raise UserError(f"--{name} {value}: give 0 or more")
-    check_batch_size(config.batch_size, mesh)
-    if config.ood == config.data:
-        raise UserError(f"--ood {config.ood}: the same as --data; name images of another kind")
+    check_ranges(config, above_0=("seeds", "test_limit", "corrupted_limit"))
+    config.images.check()
+    config.network.check()
+    config.training.check()
+    check_batch_size(config.training.batch_size, mesh)
+    if config.ood == config.images.data:
+        problem = "the same as `data`; name images of another kind"
+        raise UserError("ood", problem, value=config.ood)
 
 
-def open_bench(config: Config, directory: Path, mesh, seed: int) -> Bench:
+def open_bench(config: Config, directory: Path, mesh: Mesh, seed: int) -> Bench:
     """Loads a seed's data and makes its network.
 
     Raises:
         UserError: the data cannot be used.
     """
-    reading = {"seed": seed, "data_dir": config.data_dir, "memory_gb": config.memory_gb}
-    size, limit = config.image_size, config.limit
-    dataset = load(
-        config.data, image_size=size, limit=limit, cache_dir=directory / "data", **reading
-    )
-    size, outside = dataset.test.images.shape[1], None
+    images, network = config.images, config.network
+    dataset = load(images, seed=seed, cache_dir=directory / "data")
+    size, ood = dataset.test.images.shape[1], None
     if config.ood is not None:
-        limit, folder = config.test_limit or limit, directory / "data-ood"
+        limit = config.test_limit or images.limit
+        images = replace(images, data=config.ood, image_size=size, limit=limit)
         try:
-            found = load(config.ood, image_size=size, limit=limit, cache_dir=folder, **reading)
+            ood = load(images, seed=seed, cache_dir=directory / "data-ood").test.images
         except UserError as error:
-            raise UserError(str(error).replace("--data", "--ood", 1)) from error
-        outside = found.test.images
-    head = config.head or ("asker" if size >= 128 else "cifar")
-    dtype = jnp.bfloat16 if config.bfloat16 else None
-    network = VGG16(len(dataset.classes), head, config.width, dtype)
+            option = "ood" if error.option == "data" else error.option
+            raise UserError(option, error.problem, error.way_out, value=error.value) from error
+    head = network.resolved_head(size)
+    vgg = VGG16(len(dataset.classes), head, network.width, network.dtype)
     test_index = spread(len(dataset.test.labels), config.test_limit)
     return Bench(
         seed,
         dataset,
         head,
-        outside,
-        classifiers.fresh(dataset, network).model,
-        TrainingOptions.of(config),
+        ood,
+        fresh(dataset, vgg).model,
+        config.training,
         test_index,
         test_index[spread(len(test_index), config.corrupted_limit)],
         directory / f"seed-{seed}",
@@ -173,7 +142,7 @@ def open_bench(config: Config, directory: Path, mesh, seed: int) -> Bench:
 
 
 def _describe(bench: Bench, config: Config) -> dict[str, Any]:
-    """What the title of the table tells, for when nothing is left to load."""
+    """The facts in the title of the table, kept for when nothing is left to load."""
     dataset = bench.dataset
     return {
         "name": dataset.name,
@@ -182,12 +151,12 @@ def _describe(bench: Bench, config: Config) -> dict[str, Any]:
         "train": dataset.num_train,
         "valid": len(dataset.valid.labels),
         "test": len(bench.test_index),
-        "corrupted": len(bench.worse_index),
+        "corrupted": len(bench.corrupted_index),
         "ood_name": config.ood,
-        "ood": None if bench.outside is None else len(bench.outside),
+        "ood": None if bench.ood is None else len(bench.ood),
         "head": bench.head,
-        "width": config.width,
-        "epochs": config.epochs,
+        "width": config.network.width,
+        "epochs": config.training.epochs,
     }
 
 
@@ -203,26 +172,26 @@ def main(config: Config) -> None:
         UserError: bad input; or, after the table, that a method could not be trained.
     """
     started = time.monotonic()
-    asked, mesh = get_recipes(config.methods), data_mesh()
+    wanted, mesh = get_recipes(config.methods), data_mesh()
     check(config, mesh)
-    options = {name: v for name, v in asdict(config).items() if name not in NOT_DECIDING}
-    subject = Path(os.path.abspath(config.data)).stem.replace(":", "-")
+    options = {name: v for name, v in cli.options_of(config).items() if name not in NOT_DECIDING}
+    subject = Path(os.path.abspath(config.images.data)).stem.replace(":", "-")
     out = config.out or Path("runs") / f"benchmark-{subject}-{fingerprint(options)}"
     seeds = range(config.seeds)
-    files = {(s, r): predictions_file(out / f"seed-{s}", r) for s in seeds for r in asked}
-    # Whatever is refused is refused in here, and leaves no trace; afterwards all work is kept.
+    files = {(s, r): predictions_file(out / f"seed-{s}", r) for s in seeds for r in wanted}
+    # Bad input raises in here, and leaves no trace; afterwards all work is kept.
     with open_run(out, options):
-        todo = [each for each, path in files.items() if not path.exists()]
+        todo = [key for key, path in files.items() if not path.exists()]
         if todo:
             opened = partial(open_bench, config, out, mesh)
             bench = opened(todo[0][0])
-            for recipe in asked:
+            for recipe in wanted:
                 build(recipe, bench)
             write_json(out / "data.json", _describe(bench, config))
     failures = run_missing(todo, bench, opened) if todo else []
 
     all_rows = []
-    for recipe in asked:
+    for recipe in wanted:
         there = {seed: files[seed, recipe] for seed in seeds if files[seed, recipe].exists()}
         found = {seed: _read(path) for seed, path in there.items()}
         if found:
@@ -238,7 +207,7 @@ def main(config: Config) -> None:
         raise UserError(f"{len(failures)} of {len(files)} trainings failed: {'; '.join(failures)}")
     taken = format.duration(time.monotonic() - started)
     print(
-        f"{out}: {len(asked)} methods, {format.plural(config.seeds, 'seed')}, {taken}; numbers in "
+        f"{out}: {len(wanted)} methods, {format.plural(config.seeds, 'seed')}, {taken}; numbers in "
         "result.json. More methods or --seeds with the same --out train only what is missing."
     )
 

@@ -43,11 +43,11 @@ class Bench(NamedTuple):
     seed: int
     dataset: Dataset
     head: str  # of the network
-    outside: Images | None  # images of another kind
+    ood: Images | None  # images of another kind
     model: Model
     options: TrainingOptions
     test_index: np.ndarray  # the images of the test split that are asked about
-    worse_index: np.ndarray  # those that are corrupted
+    corrupted_index: np.ndarray  # those that are corrupted
     directory: Path  # of the seed
     mesh: Mesh
 
@@ -76,7 +76,7 @@ def _ask(fitted: Fitted, bench: Bench, key: jax.Array) -> dict[str, np.ndarray]:
         after temperature scaling; their labels; the `temperature`.
     """
     valid, test = bench.dataset.valid, bench.dataset.test
-    outside = () if bench.outside is None else bench.outside
+    outside = () if bench.ood is None else bench.ood
     largest = max(len(valid.labels), len(bench.test_index), len(outside))
     batch_size = round_up_to_devices(min(PREDICT_BATCH, largest), bench.mesh)
     draw_key, worse_key = jax.random.split(key)
@@ -92,11 +92,11 @@ def _ask(fitted: Fitted, bench: Bench, key: jax.Array) -> dict[str, np.ndarray]:
         "temperature": np.float64(temperature.fitted["temperature"]),
         "test": said_of(test.images[bench.test_index]),
         "labels": test.labels[bench.test_index],
-        "worse_labels": test.labels[bench.worse_index],
+        "worse_labels": test.labels[bench.corrupted_index],
     }
-    if bench.outside is not None:
-        arrays["outside"] = said_of(bench.outside)
-    originals = test.images[bench.worse_index]
+    if bench.ood is not None:
+        arrays["outside"] = said_of(bench.ood)
+    originals = test.images[bench.corrupted_index]
     cells = [
         [
             said_of(corrupt_all(jax.random.fold_in(worse_key, number), originals, name, level))
@@ -155,7 +155,7 @@ def _expected_work(recipe: Recipe, bench: Bench) -> float:
     """About how many forward passes of an image training and asking take; for the time left."""
     method, dataset = build(recipe, bench), bench.dataset
     trained = bench.options.epochs * recipe.training.epochs * dataset.num_train
-    asked = len(bench.test_index) + len(CORRUPTIONS) * NUM_LEVELS * len(bench.worse_index)
+    asked = len(bench.test_index) + len(CORRUPTIONS) * NUM_LEVELS * len(bench.corrupted_index)
     return 3 * method.members * trained + (1 if method.vectorised else method.num_draws) * asked
 
 

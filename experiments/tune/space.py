@@ -6,14 +6,14 @@ what `experiments.diagnose` can be told is searched, so that the best is of use 
 """
 
 import shlex
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 
-from experiments import diagnose_options
+from experiments import cli, diagnose
 from research.method import Model
 from research.models import chain
 from research.models.classifier import Classifier
@@ -21,9 +21,10 @@ from research.models.keras.importer import import_keras
 from research.models.layers import Dense, Dropout, Layer, cut, reshape
 from research.models.preprocess import PREPROCESS
 from research.models.vgg import BLOCKS, VGG16
-from research.training.recipe import Recipe, options_of, with_options
+from research.training.fit import TrainingOptions
+from research.training.recipe import POINT, Recipe, options_of, with_options
 
-TOLD = {field.name: field.default for field in fields(diagnose_options.Config)}
+DIAGNOSE = cli.options_of(diagnose.Config())  # the options of the command, with its defaults
 FIGURES = 3  # of a number that is tried: a command is to be short enough to type
 METHODS = {"prior_sigma": (0.02, 2.0), "initial_sigma": (0.01, 1.0), "temperature": (0.01, 1.0)}
 # Of the default. Without Adam's scaling, steps of the same length need a far higher rate.
@@ -38,7 +39,7 @@ class Search(NamedTuple):
 
 
 def layers_of(
-    config: diagnose_options.Config, classifier: Classifier, image_size: int
+    config: diagnose.Config, classifier: Classifier, image_size: int
 ) -> tuple[Layer, ...]:
     """The trained layers: the head alone where the base is frozen.
 
@@ -47,16 +48,16 @@ def layers_of(
         classifier: what is trained.
         image_size: of the images, before any frozen base.
     """
-    if config.model:
-        layers = import_keras(config.model).layers
+    if config.network.model:
+        layers = import_keras(config.network.model).layers
     else:
         image = classifier.dataset.train.example
         shapes = jax.eval_shape(classifier.model.init, jax.random.key(0), image)
         first = shapes.get("block1_conv1")  # tells the width of a weights file
         width = first["bias"].size / BLOCKS[0][1] if first else 1.0
-        name = config.head or ("asker" if image_size >= 128 else "cifar")
+        name = config.network.resolved_head(image_size)
         layers = VGG16(len(classifier.dataset.classes), name, width).layers
-    return cut(layers)[1] if config.train == "head" else layers
+    return cut(layers)[1] if config.network.trainable == "head" else layers
 
 
 def _has_fresh_head(classifier: Classifier) -> bool:
@@ -68,7 +69,7 @@ def _has_fresh_head(classifier: Classifier) -> bool:
 
 
 def search_of(
-    config: diagnose_options.Config,
+    config: diagnose.Config,
     recipe: Recipe,
     classifier: Classifier,
     layers: tuple[Layer, ...],
@@ -81,20 +82,20 @@ def search_of(
         classifier: what is trained.
         layers: of `layers_of`.
     """
-    rate = config.learning_rate
-    low, high = (factor * rate for factor in LEARNING_RATES[config.optimizer])
+    rate = config.training.learning_rate
+    low, high = (factor * rate for factor in LEARNING_RATES[config.training.optimizer])
     space: dict[str, BaseDistribution] = {
         "learning_rate": FloatDistribution(low, high, log=True),
         "weight_decay": FloatDistribution(1e-6, 1e-1, log=True),
     }
-    defaults = {"learning_rate": rate, "weight_decay": config.weight_decay}
+    defaults = {"learning_rate": rate, "weight_decay": config.training.weight_decay}
     head = cut(layers)[1]
     rates = [layer.rate for layer in head if isinstance(layer, Dropout)]
-    if rates and "dropout" in TOLD:
+    if rates and "dropout" in DIAGNOSE:
         space["dropout"] = FloatDistribution(0.0, 0.8)
         defaults["dropout"] = rates[0]
     units = [layer.features for layer in head if isinstance(layer, Dense)][:-1]
-    if units and "head_width" in TOLD and _has_fresh_head(classifier):
+    if units and "head_width" in DIAGNOSE and _has_fresh_head(classifier):
         space["head_width"] = IntDistribution(max(1, units[0] // 16), 2 * units[0], log=True)
         defaults["head_width"] = units[0]
     method = recipe.base
@@ -115,13 +116,13 @@ def rounded(params: dict[str, Any]) -> dict[str, float | int]:
     }
 
 
-def applied(
-    config: diagnose_options.Config, recipe: Recipe, chosen: dict[str, Any]
-) -> tuple[diagnose_options.Config, Recipe]:
-    """The command's options and the method with what was chosen; nothing chosen: the defaults."""
-    own = {name: value for name, value in chosen.items() if name in TOLD}
-    rest = {name: value for name, value in chosen.items() if name not in TOLD}
-    return replace(config, **own), with_options(recipe, **rest)
+def with_choice(
+    training: TrainingOptions, recipe: Recipe, chosen: dict[str, Any]
+) -> tuple[TrainingOptions, Recipe]:
+    """The options of the training and the method with what was chosen; by default they stay."""
+    of_training = {name: value for name, value in chosen.items() if hasattr(training, name)}
+    of_method = {name: value for name, value in chosen.items() if not hasattr(training, name)}
+    return replace(training, **of_training), with_options(recipe, **of_method)
 
 
 def network_of(
@@ -153,20 +154,19 @@ def network_of(
     return model._replace(init=init)
 
 
-def command(config: diagnose_options.Config, recipe: Recipe, chosen: dict[str, Any]) -> str:
-    """The `experiments.diagnose` that uses what was chosen.
+def command(config: diagnose.Config, recipe: Recipe, chosen: dict[str, Any]) -> str:
+    """The command of `experiments.diagnose` that uses what was chosen.
 
     Args:
-        config: not resolved.
+        config: the options, not resolved, without the method.
         recipe: the method.
-        chosen: by name.
+        chosen: the values that were chosen, by name.
     """
-    config, recipe = applied(config, recipe, chosen)
-    words = ["launch/run.sh", "experiments.diagnose"]
-    for name, default in TOLD.items():
-        value = getattr(config, name)
-        if value != default and name != "methods":
-            words += [f"--{name}"] if value is True else [f"--{name}", str(value)]
-    if recipe != Recipe("point"):  # which is judged anyway
-        words += ["--methods", str(recipe)]
-    return shlex.join(words)
+    training, recipe = with_choice(config.training, recipe, chosen)
+    line = ["launch/run.sh", "experiments.diagnose"]
+    for name, value in cli.options_of(replace(config, training=training)).items():
+        if value != DIAGNOSE[name]:
+            line += [f"--{name}"] if value is True else [f"--{name}", str(value)]
+    if recipe != POINT:  # which is trained anyway
+        line += ["--methods", str(recipe)]
+    return shlex.join(line)

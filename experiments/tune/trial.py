@@ -12,7 +12,7 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, Trial
 
-from experiments import diagnose_options
+from experiments import diagnose
 from experiments.tune import result as tune_result
 from experiments.tune import space as tune_space
 from experiments.tune import study as tune_study
@@ -24,14 +24,14 @@ from research.models.layers import Layer
 from research.posteriors.predictive import predictor
 from research.runtime.errors import UserError
 from research.runtime.run import Run
-from research.training.fit import Fitted, Problem, TrainingOptions, fit
+from research.training.fit import Fitted, Problem, fit
 from research.training.recipe import Recipe, calibrators_of
 
 
 class Task(NamedTuple):
     """What all trials have in common."""
 
-    config: diagnose_options.Config  # resolved
+    config: diagnose.Config  # resolved
     recipe: Recipe
     classifier: Classifier
     layers: tuple[Layer, ...]  # those that are trained
@@ -55,12 +55,11 @@ def fit_trial(
     Raises:
         UserError: training diverged.
     """
-    config, recipe = tune_space.applied(task.config, task.recipe, chosen)
-    options = TrainingOptions.of(config)
-    is_head = config.train == "head"
+    training, recipe = tune_space.with_choice(task.config.training, task.recipe, chosen)
+    is_head = task.config.network.trainable == "head"
     network = tune_space.network_of(task.classifier, task.layers, chosen, is_head)
     problem, run = Problem(network, task.classifier.dataset), replace(task.run, directory=directory)
-    return fit(run.key("train"), recipe, problem, options, run, watch)
+    return fit(run.key("train"), recipe, problem, training, run, watch)
 
 
 def predict(task: Task, fitted: Fitted, split: str) -> np.ndarray:
@@ -81,7 +80,7 @@ def run_trial(
 ) -> float | None:
     """One trial's validation NLL; None: it was stopped, or diverged."""
     dataset = task.classifier.dataset
-    steps_per_epoch = max(1, dataset.num_train // task.config.batch_size)
+    steps_per_epoch = max(1, dataset.num_train // task.config.training.batch_size)
 
     def watch(step, nll):
         epoch = -(-step // steps_per_epoch)
@@ -104,7 +103,7 @@ def run_trial(
     return nll if math.isfinite(nll) else None
 
 
-def judge(task: Task, study: optuna.Study, directory: Path) -> dict:
+def compare_on_test(task: Task, study: optuna.Study, directory: Path) -> dict:
     """The defaults and the best on the test split, which has decided nothing."""
     defaults, best = tune_study.with_defaults(study), tune_study.best(study)
     trials = {"defaults": defaults, "best": best}

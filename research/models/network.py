@@ -89,7 +89,7 @@ def get_classifier(
 
     Args:
         images: which images are loaded; the network decides their size where it is left open.
-        network: which network is built; the width must be given where there is a choice.
+        network: which network is built; a width that is left open is the whole.
         run: its seed decides the splits, and its folder gets the decoded images and the features
             of a frozen base.
 

@@ -7,7 +7,6 @@ one that was stopped goes on.
 
 import dataclasses
 import json
-import math
 import re
 import time
 from collections.abc import Callable
@@ -23,18 +22,16 @@ from research.data.dataset import Dataset
 from research.method import Method, Model
 from research.runtime.errors import UserError
 from research.runtime.mesh import place
+from research.runtime.options import check_ranges
 from research.runtime.run import Run
 from research.training.loop import TrainingPlan, initialise, train
 from research.training.optimizer import learning_rate_schedule, make_optimizer
 from research.training.recipe import POINT, Context, Recipe, build, uncalibrated
 
-ABOVE_0 = ("epochs", "batch_size", "learning_rate", "patience")
-FROM_0 = ("momentum", "weight_decay", "warmup_epochs", "save_seconds", "crop")
-
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """How `point` is trained; a method's own `Training` is relative to it."""
+    """How the network is trained; a method's own training is relative to it."""
 
     epochs: float = 15.0
     """of point; other methods take their multiples of it"""
@@ -67,19 +64,11 @@ class TrainingOptions:
         Raises:
             UserError: one is.
         """
-        for name in (*ABOVE_0, *FROM_0):
-            value = getattr(self, name)
-            if value is None:
-                continue
-            if name in ABOVE_0 and not 0 < value < math.inf:
-                raise UserError(name, "give a number above 0", value=value)
-            if not 0 <= value < math.inf:
-                raise UserError(name, "give 0 or more", value=value)
-
-    @classmethod
-    def of(cls, config: Any) -> "TrainingOptions":
-        """The fields of these names in a command's configuration."""
-        return cls(**{field.name: getattr(config, field.name) for field in dataclasses.fields(cls)})
+        check_ranges(
+            self,
+            above_0=("epochs", "batch_size", "learning_rate", "patience"),
+            from_0=("momentum", "weight_decay", "warmup_epochs", "save_seconds", "crop"),
+        )
 
     def replace(self, **changes) -> "TrainingOptions":
         """The options with some of them changed."""

@@ -15,7 +15,7 @@ import pytest
 from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.trial import TrialState, create_trial
 
-from experiments import cli, diagnose_options
+from experiments import cli, diagnose
 from experiments.tune import __main__ as tune
 from experiments.tune import page as tune_page
 from experiments.tune import result as tune_result
@@ -38,7 +38,8 @@ LAYERS = (
     chain.Dropout(0.5),
     chain.Dense("predictions", 2),
 )
-CONFIG = diagnose_options.resolve(diagnose_options.Config(epochs=6, batch_size=16))
+TRAINING = diagnose.Training(epochs=6, batch_size=16)
+CONFIG = diagnose.resolve(diagnose.Config(training=TRAINING))
 OPTIONS = ("--epochs", "2", "--batch_size", "8", "--preprocess", "unit")
 
 
@@ -93,7 +94,7 @@ def _tune(*arguments, out):
 
 def _study(directory):
     with tune_study.only_one(directory):
-        return tune_study.open_study(directory, CONFIG.epochs)
+        return tune_study.open_study(directory, CONFIG.training.epochs)
 
 
 def _claim(study, directory, total=6):
@@ -202,7 +203,7 @@ def test_a_trial_worse_than_the_median_is_stopped(task, tmp_path):
         looks = []
         value = tune_trial.run_trial(task, claimed, {"learning_rate": 1e-6}, looks.append)
         assert value is None
-        assert len(looks) == tune_study.first_epoch(CONFIG.epochs) < CONFIG.epochs
+        assert len(looks) == tune_study.first_epoch(CONFIG.training.epochs) < CONFIG.training.epochs
         assert claimed.folder.exists()
         tune_study.settle(study, tmp_path, claimed.trial, value)
     assert not claimed.folder.exists()
@@ -215,7 +216,8 @@ def test_a_trial_that_diverges_is_the_worst_and_bad_input_is_told(task, tmp_path
     with _claim(study, tmp_path) as claimed:
         chosen = {"learning_rate": 1e30}
         assert tune_trial.run_trial(task, claimed, chosen, lambda _: None) is None
-        wrong = task._replace(config=replace(CONFIG, batch_size=128))
+        training = replace(CONFIG.training, batch_size=128)
+        wrong = task._replace(config=replace(CONFIG, training=training))
         with pytest.raises(UserError, match="only 64 training images"):
             tune_trial.run_trial(wrong, claimed, {}, lambda _: None)
 
@@ -225,7 +227,7 @@ def test_the_space_follows_from_what_is_trained(classifier, monkeypatch):
         return tune_space.search_of(CONFIG, parse(recipe)[0], given, layers)
 
     for name in ("dropout", "head_width"):
-        monkeypatch.setitem(tune_space.TOLD, name, None)
+        monkeypatch.setitem(tune_space.DIAGNOSE, name, None)
     space, defaults = space_of("point")
     assert space["head_width"] == IntDistribution(1, 16, log=True)
     assert defaults == {
@@ -266,18 +268,20 @@ def test_layers_that_keep_their_shape_start_as_they_did(classifier):
 
 
 def test_the_command_is_one_that_diagnose_takes():
-    config = diagnose_options.Config(data="my photos", seed=3, skip_bad_images=True)
+    images = diagnose.Images(data="my photos", skip_bad_images=True)
+    config = diagnose.Config(images=images, seed=3)
     recipe = parse("ensemble(bayes_by_backprop(estimator=local), num_members=2)")[0]
     chosen = {"learning_rate": 1.23e-05, "weight_decay": 0.01, "prior_sigma": 0.3}
-    words = shlex.split(tune_space.command(config, recipe, chosen))
-    assert words[:2] == ["launch/run.sh", "experiments.diagnose"]
-    parsed = cli.parse(diagnose_options.Config, words[2:])
-    assert parse(parsed.methods) == parse(
+    line = shlex.split(tune_space.command(config, recipe, chosen))
+    assert line[:2] == ["launch/run.sh", "experiments.diagnose"]
+    parsed = cli.parse(diagnose.Config, line[2:])
+    (found,) = parsed.assessment.recipes
+    assert (found,) == parse(
         "ensemble(bayes_by_backprop(estimator=local, prior_sigma=0.3), num_members=2)"
     )
-    assert replace(parsed, methods=None) == replace(
-        config, learning_rate=1.23e-05, weight_decay=0.01
-    )
+    training = replace(config.training, learning_rate=1.23e-05, weight_decay=0.01)
+    assessment = replace(config.assessment, methods=str(found))
+    assert parsed == replace(config, training=training, assessment=assessment)
     assert "--methods" not in tune_space.command(config, parse("point")[0], {})
 
 
@@ -290,13 +294,13 @@ pytest_keras = pytest.mark.filterwarnings(
 @pytest_keras
 def test_a_whole_search(keras_model, photos, tmp_path):
     model, out = keras_model("tuned.keras", lambda layers: [layers.Dropout(0.5)]), tmp_path / "run"
-    told = ("--data", photos, "--model", model, *OPTIONS)
-    code, stdout, stderr = _tune(*told, "--trials", "2", out=out)
+    options = ("--data", photos, "--model", model, *OPTIONS)
+    code, stdout, stderr = _tune(*options, "--trials", "2", out=out)
     assert code == 0, stderr
     assert len(re.findall(r"^trial \d/2", stderr, re.MULTILINE)) == 2
     first = json.loads((out / "result.json").read_text())
     stamps = [path.stat().st_mtime_ns for path in (out / "features").iterdir()]
-    code, stdout, stderr = _tune(*told, "--trials", "3", out=out)
+    code, stdout, stderr = _tune(*options, "--trials", "3", out=out)
     assert code == 0, stderr
     assert len(re.findall(r"^trial \d/3", stderr, re.MULTILINE)) == 1
     assert [path.stat().st_mtime_ns for path in (out / "features").iterdir()] == stamps
@@ -307,17 +311,17 @@ def test_a_whole_search(keras_model, photos, tmp_path):
     best = json.loads((out / "best.json").read_text())
     assert best == result["best"]
     assert best["valid_nll"] == min(trial["valid_nll"] for trial in result["trials"])
-    words = shlex.split(best["command"])
-    parsed = cli.parse(diagnose_options.Config, words[2:])
-    resolved = diagnose_options.resolve(parsed)
-    assert (parsed.model, resolved.train, resolved.epochs) == (model, "head", 2)
-    assert resolved.learning_rate == best["options"]["learning_rate"]
+    parsed = cli.parse(diagnose.Config, shlex.split(best["command"])[2:])
+    resolved = diagnose.resolve(parsed)
+    assert parsed.network.model == model
+    assert (resolved.network.train, resolved.training.epochs) == ("head", 2)
+    assert resolved.training.learning_rate == best["options"]["learning_rate"]
     assert best["command"] in stdout
     assert str(out / "tune.html") in stdout
 
     tested = result["test"]
     for name, change in tested["change"].items():
-        before, after = (tested["metrics"][each][name]["value"] for each in ("defaults", "best"))
+        before, after = (tested["metrics"][x][name]["value"] for x in ("defaults", "best"))
         assert change["value"] == pytest.approx(after - before, abs=1e-9)
     page = (out / "tune.html").read_text(encoding="utf-8")
     assert "<script" not in page
@@ -325,7 +329,7 @@ def test_a_whole_search(keras_model, photos, tmp_path):
     assert page.count("<img") == 1  # too few trials for an importance
 
     # Another configuration, or none, leaves everything as it was.
-    code, _, stderr = _tune(*told, "--seed", "1", out=out)
+    code, _, stderr = _tune(*options, "--seed", "1", out=out)
     assert code == 2
     assert "different configuration" in stderr
     assert stderr.count("\n") == 1
