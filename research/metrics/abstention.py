@@ -66,7 +66,7 @@ def abstain_share(
         wrong: [N] bool.
         share: smallest share of the calibration examples that is refused. At 0 everything is
             accepted; above 0, examples tied with the last one refused are refused too.
-        certainty: 1 - δ, that the bound holds.
+        certainty: probability 1 - δ with which the bound holds.
 
     Raises:
         UserError: there are no examples, or a share is out of range.
@@ -99,8 +99,8 @@ def choose_threshold(
         uncertainty: uncertainties of the calibration split, [N], as `Scores.uncertainty`.
         wrong: [N] bool.
         max_error: e, the error rate allowed among accepted answers.
-        certainty: that it holds, whichever share is chosen.
-        shares: the list to choose from; each one on it makes every bound a little wider.
+        certainty: probability with which it holds, whichever share is chosen.
+        shares: shares to choose from; each one more makes every bound a little wider.
 
     Raises:
         UserError: there are no examples, or a share is out of range.
@@ -111,7 +111,7 @@ def choose_threshold(
         abstain_share(uncertainty, wrong, share, corrected)._replace(certainty=certainty)
         for share in sorted(shares)
     )
-    good = (each for each in curve if each.bound <= max_error)
+    good = (point for point in curve if point.bound <= max_error)
     return Choice(max_error, next(good, None), curve)
 
 
@@ -126,8 +126,8 @@ def summarise_abstention(
     """What a threshold does on the test split, ready for JSON.
 
     Args:
-        abstention: fitted to the calibration split.
-        uncertainty: [N] of the test split.
+        abstention: the threshold, fitted to the calibration split.
+        uncertainty: uncertainties of the test split, [N].
         wrong: [N] bool.
 
     Returns:
