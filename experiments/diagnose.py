@@ -13,19 +13,15 @@ stopped.
 import os
 import shlex
 import sys
-import time
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Literal
 
 from experiments import cli
 from research.assessment import export
-from research.assessment.assess import subject_of_images, subject_of_predictions
+from research.assessment.assess import assess, assess_file
 from research.assessment.options import AssessmentOptions
-from research.assessment.predictions import calibrate_predictions
-from research.assessment.result import Assessment
 from research.assessment.write import write
-from research.calibrators.fit import default as default_calibrators
 from research.data.load import DataOptions
 from research.data.predictions import read_predictions
 from research.models.network import NetworkOptions
@@ -170,42 +166,20 @@ def main(config: Config) -> None:
     Raises:
         UserError: bad input; nothing of an earlier run is touched.
     """
-    started = time.perf_counter()
     config = resolve(config)
     options = {n: v for n, v in cli.options_of(config).items() if n not in NOT_DECIDING}
     name = Path(os.path.abspath(config.predictions or config.images.data)).stem.replace(":", "-")
     out = config.out or Path("runs") / f"diagnose-{name}-{fingerprint(options)}"
     with open_run(out, options, config.overwrite) as directory:
-        run = Run(directory, data_mesh(), config.seed)
         if config.predictions:
             file = read_predictions(config.predictions, config.label_column, config.logits)
             name = config.predictions.name
-            subject = subject_of_predictions(file, name, config.assessment, config.seed)
+            assessment = assess_file(file, name, config.assessment, config.seed)
         else:
             groups = config.images, config.network, config.training, config.assessment
-            subject = subject_of_images(*groups, run)
-        judged = subject.judged
-        labels = {name: split.labels for name, split in subject.splits.items()}
-        # A temperature is always among them.
-        calibrators = default_calibrators(len(subject.classes))
-        if config.assessment.calibrate is not None:
-            calibrators = config.assessment.calibrators
-        names = tuple(name for name in calibrators if name not in judged)
-        judged |= calibrate_predictions(judged["point"], names, labels, config.seed)
-        assessment = Assessment(
-            data=subject.data,
-            model=subject.model,
-            classes=subject.classes,
-            splits=subject.splits,
-            predictions=judged,
-            collected=subject.observed,
-            found=subject.found,
-            candidates=subject.cures,
-            seed=config.seed,
-            max_error=config.assessment.max_error,
-            seconds=time.perf_counter() - started,
-            command="launch/run.sh experiments.diagnose " + shlex.join(sys.argv[1:]),
-        )
+            assessment = assess(*groups, Run(directory, data_mesh(), config.seed))
+        command = "launch/run.sh experiments.diagnose " + shlex.join(sys.argv[1:])
+        assessment = replace(assessment, command=command)
         write(assessment, directory)
     print(terminal.summary(assessment.result, str(out / "report.html")))
     if (out / export.FOLDER).exists():

@@ -1,16 +1,16 @@
 """What to try against the causes that were found, the cheapest first.
 
-A cause's file may name `REMEDIES`: recipes that fit it. They are tried on the head, trained anew on
-cached features, which takes seconds; where a verdict says how often each training image should be
-learnt (suspect labels never, rare classes more often), on images so counted. With a budget of
-minutes the whole network is trained by `WHOLE` besides, as far as the time goes.
+A cause's file may name `REMEDIES`: recipes that suit it. They are fitted to the head, trained anew
+on cached features, which takes seconds; where a verdict says how often each training image should
+be learnt (suspect labels never, rare classes more often), they are fitted to images so repeated.
+With a budget of minutes the whole network is trained by `WHOLE` besides, as far as the time goes.
 """
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from research.metrics import format
 from research.models import chain
 from research.models.classifier import Classifier
 from research.models.layers import cut
+from research.runtime.errors import flags
 from research.runtime.run import Run
 from research.training.fit import Fitted, Problem, TrainingOptions, fit
 from research.training.recipe import Recipe, parse
@@ -39,8 +40,8 @@ class Remedy(NamedTuple):
     against: tuple[str, ...]  # names of causes
 
 
-class Cure(NamedTuple):
-    """A fitted method that could be kept, and what it was tried against."""
+class Candidate(NamedTuple):
+    """A fitted method that could be recommended, and what it was tried against."""
 
     classifier: Classifier
     fitted: Fitted
@@ -48,105 +49,103 @@ class Cure(NamedTuple):
     note: str = ""  # what was changed about the training images
 
 
-class OfHead(NamedTuple):
-    """What remedies made of the head."""
+class Trained(NamedTuple):
+    """A classifier with trained weights."""
 
-    dataset: Dataset  # features of all images as they are, to judge it on
-    milliseconds: float  # of the frozen base, per image
-    cures: dict[str, Cure]
+    classifier: Classifier
+    params: Any  # of `classifier.model`
+    images: Dataset
 
 
 def choose(found: list[Found]) -> list[Remedy]:
     """The remedies of the causes that are present, each once, in the order of the causes."""
     against: dict[Recipe, list[str]] = {}
-    for each in found:
-        if each.verdict.state == PRESENT:
-            remedies = getattr(diagnose.load(each.cause), "REMEDIES", ())
-            for recipe in parse(",".join(remedies)) if remedies else ():
-                against.setdefault(recipe, []).append(each.cause)
+    for cause, _, verdict in found:
+        remedies = getattr(diagnose.load(cause), "REMEDIES", ())
+        if verdict.state == PRESENT and remedies:
+            for recipe in parse(",".join(remedies)):
+                against.setdefault(recipe, []).append(cause)
     return [Remedy(recipe, tuple(causes)) for recipe, causes in against.items()]
 
 
-def as_it_should_be_learnt(
-    dataset: Dataset, found: list[Found], observed: Collected
-) -> tuple[Dataset, str]:
-    """The training images counted as the verdicts say, and a sentence about it.
+def resample(dataset: Dataset, found: list[Found], collected: Collected) -> tuple[Dataset, str]:
+    """Repeats each training image as often as the verdicts say.
 
-    Only images that the diagnosis looked at are kept where a verdict counts any.
+    Where a verdict says anything, only images that are part of the evidence are kept.
+
+    Returns:
+        The data, and what was changed, in words; empty where nothing was.
     """
-    counts = [each.verdict.counts for each in found if each.verdict.counts is not None]
+    counts = [cause.verdict.counts for cause in found if cause.verdict.counts is not None]
     if not counts:
         return dataset, ""
     times = np.prod(np.stack(counts), axis=0).astype(int)
-    rows = np.repeat(observed.rows["train"], times)
+    rows = np.repeat(collected.rows["train"], times)
     train = dataset.train
-    learnt = Split(np.asarray(train.images[rows]), train.labels[rows], train.ids[rows])
+    repeated = Split(np.asarray(train.images[rows]), train.labels[rows], train.ids[rows])
     left_out, more = int(np.sum(times == 0)), int(np.sum(times > 1))
-    told = [f"{format.plural(left_out, 'training image')} left out"] if left_out else []
-    told += [f"{format.plural(more, 'training image')} learnt more often"] if more else []
-    return dataset._replace(train=learnt), " and ".join(told)
+    notes = [f"{format.plural(left_out, 'training image')} left out"] if left_out else []
+    notes += [f"{format.plural(more, 'training image')} learnt more often"] if more else []
+    return dataset._replace(train=repeated), " and ".join(notes)
 
 
-def cure_head(
+def fit_heads(
     found: list[Found],
-    observed: Collected,
-    classifier: Classifier,
-    params,
-    dataset: Dataset,
+    collected: Collected,
+    trained: Trained,
     options: TrainingOptions,
     run: Run,
-) -> OfHead | None:
-    """Fits the remedies of the causes found to the head.
+) -> tuple[Classifier, dict[str, Candidate]] | None:
+    """Fits the remedies of the causes that are present to the head.
 
     Args:
-        found: verdicts.
-        observed: what they are about.
-        classifier: what was judged.
-        params: its trained weights.
-        dataset: of images.
+        found: the verdicts.
+        collected: the evidence that they are about.
+        trained: the classifier that was diagnosed.
         options: how `point` is trained.
-        run: its folder gets the features, and a folder for each training.
+        run: the run; its trainings lie in `training/head`.
 
     Returns:
-        None where no cause that is present names a remedy, the model is a black box, or there are
-        fewer training images than devices.
+        The classifier with its base frozen, on the features of all images, and the candidates by
+        name. None where no cause that is present names a remedy, the model is a black box, or there
+        are fewer training images than devices.
     """
     remedies = choose(found)
-    if not remedies or classifier.layers is None:
+    if not remedies or trained.classifier.layers is None:
         return None
-    head = classifier
-    if classifier.trainable == "all":
-        head = classifier.freeze(params, dataset, run)
-        params = chain.pick(params, cut(classifier.layers)[1])
-    learnt, note = as_it_should_be_learnt(head.dataset, found, observed)
+    head, params = trained.classifier, trained.params
+    if head.trainable == "all":
+        head = head.freeze(params, trained.images, run)
+        params = chain.pick(params, cut(head.layers)[1])
+    dataset, note = resample(head.dataset, found, collected)
     if note:
-        params = None  # what starts from a trained head starts from one that learnt these
-        learnt = learnt._replace(fingerprint=f"{learnt.fingerprint}-{note}")
-    devices = run.mesh.size
-    batch_size = min(options.batch_size, learnt.num_train) // devices * devices
+        params = None  # a recipe that starts from a trained head starts from one fitted to these
+        dataset = dataset._replace(fingerprint=f"{dataset.fingerprint}-{note}")
+    batch_size = min(options.batch_size, dataset.num_train) // run.mesh.size * run.mesh.size
     if not batch_size:
         return None
     options = options.replace(batch_size=batch_size)
-    problem, training = Problem(head.model, learnt, params), run.folder("training/head")
-    cured, cures = replace(head, dataset=learnt), {}
+    problem, candidates = Problem(head.model, dataset, params), {}
+    folder = run.folder("training/head")
     for number, (recipe, against) in enumerate(remedies, start=1):
         print(f"{HEAD}{recipe} ({number} of {len(remedies)} remedies)", file=sys.stderr)
-        fitted = fit(run.key("train"), recipe, problem, options, training)
-        cures[HEAD + str(recipe)] = Cure(cured, fitted, against, note)
-    return OfHead(head.dataset, head.base_milliseconds, cures)
+        fitted = fit(run.key("train"), recipe, problem, options, folder)
+        classifier = replace(head, dataset=dataset)
+        candidates[HEAD + str(recipe)] = Candidate(classifier, fitted, against, note)
+    return head, candidates
 
 
 def cost(recipe: Recipe) -> float:
     """What a training costs, in trainings of `point`; a rough guess, to plan by."""
     members = dict(recipe.options).get("num_members", 1)
-    inner = 1.0 if recipe.inner is None else cost(recipe.inner)
-    own = recipe.training.epochs * STEPS.get(recipe.name, 1.0) if recipe.inner is None else 1.0
-    return members * inner * own
+    if recipe.inner is not None:
+        return members * cost(recipe.inner)
+    return members * recipe.training.epochs * STEPS.get(recipe.name, 1.0)
 
 
-def cure_network(
-    minutes: float, seconds_of_point: float, known: dict, fit_one: Callable[[Recipe], Fitted]
-) -> tuple[dict[str, Fitted], list[str]]:
+def fit_networks(
+    minutes: float, seconds_of_point: float, known: Mapping, fit_one: Callable[[Recipe], Fitted]
+) -> list[Fitted]:
     """Fits `WHOLE` to the whole network, as far as the time goes.
 
     Args:
@@ -156,15 +155,18 @@ def cure_network(
         fit_one: trains a recipe.
 
     Returns:
-        What was fitted, by name; and the recipes that the time was too short for.
+        What was fitted. Recipes that the time was too short for are named on stderr.
     """
-    begun, fitted, left = time.monotonic(), {}, []
+    started, fitted, left = time.monotonic(), [], []
     for recipe in sorted(parse(WHOLE), key=cost):
-        spent = time.monotonic() - begun
+        spent = time.monotonic() - started
         if str(recipe) in known:
             continue
         if spent + cost(recipe) * seconds_of_point > 60 * minutes:
             left.append(str(recipe))
         else:
-            fitted[str(recipe)] = fit_one(recipe)
-    return fitted, left
+            fitted.append(fit_one(recipe))
+    if left:
+        text = f"`budget` {minutes:g}: no time for {', '.join(left)}; the same command with a"
+        print(flags(f"{text} larger one goes on"), file=sys.stderr)
+    return fitted

@@ -12,7 +12,7 @@ import numpy as np
 from research.assessment.decisions import decide
 from research.assessment.describe import NEW, describe_diagnosis
 from research.assessment.predictions import Predictions
-from research.assessment.remedies import Cure
+from research.assessment.remedies import Candidate
 from research.assessment.titles import titles
 from research.data.dataset import Split
 from research.diagnosis.collect import Collected
@@ -45,7 +45,7 @@ class Assessment:
     predictions: Mapping[str, Predictions]  # by method; "point" is the network as it is
     collected: Collected
     found: list[Found]
-    candidates: Mapping[str, Cure] = field(default_factory=dict)  # fitted methods, by name
+    candidates: Mapping[str, Candidate] = field(default_factory=dict)  # fitted methods, by name
     seed: int = 0  # of the bootstrap
     max_error: float = 0.05  # the error rate allowed among the answers that are given
     seconds: float = 0.0  # what the assessment took

@@ -4,7 +4,7 @@ import importlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from research.assessment.remedies import HEAD, Cure
+from research.assessment.remedies import HEAD, Candidate
 from research.calibrators.fit import calibrator_names
 from research.training.recipe import Recipe, parse
 
@@ -49,7 +49,7 @@ def _first_sentence(module: str) -> str:
     return importlib.import_module(module).__doc__.partition("\n\n")[0].replace("\n", " ")
 
 
-def _describe(name: str, candidate: Cure | None, in_full: bool) -> tuple[str, str]:
+def _describe(name: str, candidate: Candidate | None, in_full: bool) -> tuple[str, str]:
     if name in FIXED:
         return FIXED[name]
     if name in calibrator_names():
@@ -68,7 +68,7 @@ def _describe(name: str, candidate: Cure | None, in_full: bool) -> tuple[str, st
     return f"Head: {title}", f"{about} Only the head was trained{note}."
 
 
-def titles(names: Iterable[str], candidates: Mapping[str, Cure]) -> dict[str, tuple[str, str]]:
+def titles(names: Iterable[str], candidates: Mapping[str, Candidate]) -> dict[str, tuple[str, str]]:
     """The title of each method, and one sentence about it: the first of its file.
 
     A title names the options where another method would have the same title without them.

@@ -1,67 +1,39 @@
 """The pictures of the report: what is claimed against what is delivered, each with its intervals.
 
 Reliability diagrams follow Guo et al. (2017), figure 1, with an interval on every bin; the
-confidence histogram has the doubt's decades for its axis, as histogram.py explains. Blue is what
-the model delivers, vermilion what it claims, or gets wrong.
+confidence histogram has the decades of the uncertainty for its axis, as metrics/reliability.py
+explains. Blue is what the model delivers, vermilion what it claims, or gets wrong.
 """
 
 import textwrap
 
 import numpy as np
 from markupsafe import Markup
-from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from research.metrics import format
-from research.report.svg import FAINT, INK, QUIET, RIGHT, WRONG, new_figure, style, to_img
+from research.report.svg import (
+    FAINT,
+    INK,
+    QUIET,
+    RIGHT,
+    WRONG,
+    dot,
+    named_rows,
+    new_figure,
+    percent_axis,
+    round_percent,
+    style,
+    to_img,
+)
 
 SHORTEST_BAR = 0.6  # where the logarithmic count axes start, so that a count of 1 is a visible bar
 LONGEST_LINE = 34  # characters of a method's title beside a picture
 SPLITS = ("train", "valid", "test")
 
 
-def _round_percent(share: float) -> str:
-    """A round share as the label of a tick: "99 %", "99.9999 %"."""
-    return f"{100 * share:.9g} %"
-
-
-def _percent_axis(axis) -> None:
-    axis.set_major_formatter(FuncFormatter(lambda share, _: _round_percent(share)))
-
-
-def _whiskers(entry: dict) -> list[list[float]] | None:
-    """An interval as matplotlib's error bar; never negative, as rounding could make it."""
-    if entry["low"] is None or entry["high"] is None:
-        return None
-    return [[max(entry["value"] - entry["low"], 0)], [max(entry["high"] - entry["value"], 0)]]
-
-
-def _dot(ax: Axes, entry: dict, row: float, colour: str, marker: str, label: str | None) -> None:
-    if entry["value"] is not None:
-        ax.errorbar(
-            entry["value"],
-            row,
-            xerr=_whiskers(entry),
-            fmt=marker,
-            color=colour,
-            markersize=6,
-            capsize=3,
-            label=label,
-        )
-
-
-def _rows(ax: Axes, names: list[str]) -> None:
-    """Named rows from top to bottom, with no axis line to their left."""
-    ax.set_yticks(range(len(names)), names)
-    ax.set_ylim(len(names) - 0.5, -0.5)
-    ax.spines["left"].set_visible(False)
-    ax.tick_params(axis="y", length=0)
-    ax.grid(axis="x", color=FAINT, linewidth=0.6)
-    ax.set_axisbelow(True)
-
-
 def confidence_histogram(split: dict) -> Markup:
-    """Right and wrong answers by how sure they were, in decades of doubt.
+    """Right and wrong answers by how sure they were, in decades of uncertainty.
 
     Args:
         split: one split of a method; its "histogram" is drawn.
@@ -77,9 +49,8 @@ def confidence_histogram(split: dict) -> Markup:
         figure = new_figure(0.46 * len(total) + 0.7)
         ax = figure.add_subplot()
         ax.set_xscale("log")
-        ax.set_xlim(
-            SHORTEST_BAR, max(total.max(), 10) * 12
-        )  # room for the numbers at the bars' ends
+        # There is room for the numbers at the bars' ends.
+        ax.set_xlim(SHORTEST_BAR, max(total.max(), 10) * 12)
         for name, colour, offset in (("right", RIGHT, -0.2), ("wrong", WRONG, 0.2)):
             shown = counts[name] > 0
             left = np.full(shown.sum(), SHORTEST_BAR)
@@ -96,7 +67,7 @@ def confidence_histogram(split: dict) -> Markup:
                 [allowed[row]] * 2, [row + 0.02, row + 0.42], color=INK, linewidth=2, label=label
             )
         ax.set_ylim(len(total) - 0.5, -0.5)
-        ax.set_yticks(rows + 0.5, [_round_percent(1 - 10.0**edge) for edge in edges[1:]])
+        ax.set_yticks(rows + 0.5, [round_percent(1 - 10.0**edge) for edge in edges[1:]])
         ax.grid(axis="y", color=FAINT, linewidth=0.6)
         ax.set_axisbelow(True)
         ax.xaxis.set_major_locator(NullLocator())
@@ -107,7 +78,7 @@ def confidence_histogram(split: dict) -> Markup:
         sure = f"{format.count(int(total[0]))} of {format.count(int(total.sum()))} answers"
         alt = (
             f"Histogram of confidence on a logarithmic scale. {sure} are above "
-            f"{_round_percent(1 - 10.0 ** edges[1])}, {int(counts['wrong'][0])} of them wrong."
+            f"{round_percent(1 - 10.0 ** edges[1])}, {int(counts['wrong'][0])} of them wrong."
         )
         return to_img(figure, alt)
 
@@ -161,8 +132,8 @@ def _reliability(curve: dict, title: str, left: float, most: int) -> Markup:
         below.set_ylabel("images")
         below.set_xlabel("it says")
         below.set_xlim(left - 0.01, 1.01)
-        _percent_axis(ax.yaxis)
-        _percent_axis(below.xaxis)
+        percent_axis(ax.yaxis)
+        percent_axis(below.xaxis)
         figure.align_ylabels()
         worst = np.argmax(np.abs(confidence - accuracy) * count[shown])
         alt = (
@@ -183,11 +154,11 @@ def gap(splits: dict[str, dict]) -> Markup:
             accuracy, claimed = metrics["accuracy"], metrics["mean_confidence"]
             ends = [accuracy["value"], claimed["value"]]
             ax.plot(ends, [row, row], color=WRONG, alpha=0.35, linewidth=5, solid_capstyle="butt")
-            _dot(ax, claimed, row + 0.12, WRONG, "D", "it says, on average" if is_first else None)
-            _dot(ax, accuracy, row - 0.12, RIGHT, "o", "it is right" if is_first else None)
-        _rows(ax, [f"{name} ({format.count(splits[name]['n'])})" for name in names])
+            dot(ax, claimed, row + 0.12, WRONG, "D", "it says, on average" if is_first else None)
+            dot(ax, accuracy, row - 0.12, RIGHT, "o", "it is right" if is_first else None)
+        named_rows(ax, [f"{name} ({format.count(splits[name]['n'])})" for name in names])
         ax.xaxis.set_major_locator(MaxNLocator(4))
-        _percent_axis(ax.xaxis)
+        percent_axis(ax.xaxis)
         figure.legend(loc="outside upper left", ncols=2, reverse=True, handletextpad=0.2)
         accuracies = [splits[name]["metrics"]["accuracy"]["value"] for name in names]
         shown = [f"{n} {format.percent(a)}" for n, a in zip(names, accuracies, strict=True)]
@@ -213,7 +184,7 @@ def history(rows: list[dict], best_step: int) -> Markup:
         shares.plot(epochs, claimed, color=WRONG, marker="D", markersize=3, label="it says")
         shares.plot(epochs, right, color=RIGHT, marker="o", markersize=3, label="it is right")
         shares.yaxis.set_major_locator(MaxNLocator(4))
-        _percent_axis(shares.yaxis)
+        percent_axis(shares.yaxis)
         nll.plot(epochs, [row["valid_nll"] for row in rows], color=INK, label="NLL")
         nll.set_ylim(bottom=0)
         nll.set_xlabel("epoch")
@@ -250,12 +221,12 @@ def methods_compared(methods: dict[str, dict]) -> Markup:
                         solid_capstyle="butt",
                         label="what chance alone gives an honest model" if is_first else None,
                     )
-                _dot(ax, metrics[metric], row, RIGHT, "o", None)
-            _rows(ax, [textwrap.fill(each, LONGEST_LINE) for each in titles])
+                dot(ax, metrics[metric], row, RIGHT, "o", None)
+            named_rows(ax, [textwrap.fill(title, LONGEST_LINE) for title in titles])
             ax.tick_params(axis="y", labelsize="small")
             ax.set_title(title)
             ax.xaxis.set_major_locator(MaxNLocator(4))
-        _percent_axis(ax.xaxis)
+        percent_axis(ax.xaxis)
         figure.legend(loc="outside lower right")
         figure.align_titles()
         values = [format.metric_value("nll", metrics["nll"]["value"]) for metrics in tests]

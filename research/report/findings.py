@@ -12,12 +12,14 @@ from research.report.reading import (
     finding,
     is_below,
     is_present,
+    is_sure_when_wrong,
     may_know_test_images,
     value,
+    verdict,
     with_interval,
+    wrong_above_99,
 )
 
-SURE_WHEN_WRONG = 0.8  # mistakes at this mean confidence give a person no warning
 FEW_IMAGES = 500
 FEW_MISTAKES = 10
 MUCH_WORSE = 1.1  # times the lowest validation NLL
@@ -31,27 +33,6 @@ def headline(result: dict) -> str:
     return (
         f"It says {claimed} on average; it is right {with_interval(test, 'accuracy')} of the time."
     )
-
-
-def verdict(test: dict) -> str:
-    """ "over", "under" or "within": the mean confidence against the interval of the accuracy."""
-    accuracy, confidence = test["metrics"]["accuracy"], value(test, "mean_confidence")
-    if confidence > accuracy["high"]:
-        return "over"
-    return "under" if confidence < accuracy["low"] else "within"
-
-
-def is_sure_when_wrong(test: dict) -> bool:
-    """Whether the mistakes carry a high confidence."""
-    return (value(test, "confidence_on_errors") or 0) >= SURE_WHEN_WRONG
-
-
-def wrong_above_99(test: dict) -> int:
-    """How many mistakes were made with at least 99 % confidence."""
-    histogram = test["histogram"]
-    upper_edges = histogram["edges"][1:]
-    pairs = zip(upper_edges, histogram["wrong"], strict=True)
-    return sum(wrong for edge, wrong in pairs if edge <= -2)  # doubt of 10^-2
 
 
 def _claim(result: dict) -> list[dict]:

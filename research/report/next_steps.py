@@ -13,6 +13,7 @@ from research.report.reading import (
     with_interval,
 )
 from research.report.why import named
+from research.runtime.errors import flags
 
 COMMAND = "launch/run.sh experiments.diagnose"
 MISTAKES_WANTED = 100  # the accuracy's interval is then about a fifth of the error rate either way
@@ -55,18 +56,21 @@ def _cost(method: dict) -> str:
     )
 
 
+def _command(model: str) -> str:
+    return f"{COMMAND} {flags('`data` photos/ `model`')} {shlex.quote(model)}"
+
+
 def _own_images(result: dict) -> list[str]:
     if not result["model"]["imported"]:
         return [
-            "Ask the same of your own model and images (class folders): "
-            f"{COMMAND} --data photos/ --model model.keras"
+            "Ask the same of your own model and images (class folders): " + _command("model.keras")
         ]
     if not may_know_test_images(result):
         return []
     return [
         "Keep back images that the model has never seen, put them in train/valid/test folders "
         "(each with one folder per class) and ask again: "
-        f"{COMMAND} --data photos/ --model {shlex.quote(result['model']['source'])}"
+        f"{_command(result['model']['source'])}"
     ]
 
 

@@ -6,6 +6,7 @@ from research.diagnosis.verdict import PRESENT
 from research.metrics import format
 
 UNLIKE_VALIDATION = ("class_imbalance", "covariate_shift")  # then the test images differ in kind
+SURE_WHEN_WRONG = 0.8  # mistakes at this mean confidence give a person no warning
 
 
 def finding(title: str, text: str, tone: str, method: str = "") -> dict:
@@ -44,6 +45,27 @@ def raises_nll(split: dict) -> bool:
     """Whether a method's NLL is above that of the model as it is by more than chance."""
     low = split["nll_change"]["low"]
     return low is not None and low > 0
+
+
+def verdict(test: dict) -> str:
+    """ "over", "under" or "within": the mean confidence against the interval of the accuracy."""
+    accuracy, confidence = test["metrics"]["accuracy"], value(test, "mean_confidence")
+    if confidence > accuracy["high"]:
+        return "over"
+    return "under" if confidence < accuracy["low"] else "within"
+
+
+def is_sure_when_wrong(test: dict) -> bool:
+    """Whether the mistakes carry a high confidence."""
+    return (value(test, "confidence_on_errors") or 0) >= SURE_WHEN_WRONG
+
+
+def wrong_above_99(test: dict) -> int:
+    """How many mistakes were made with at least 99 % confidence."""
+    histogram = test["histogram"]
+    upper_edges = histogram["edges"][1:]
+    pairs = zip(upper_edges, histogram["wrong"], strict=True)
+    return sum(wrong for edge, wrong in pairs if edge <= -2)  # doubt of 10^-2
 
 
 def is_present(result: dict, cause: str) -> bool:

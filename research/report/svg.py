@@ -1,4 +1,6 @@
-"""A matplotlib figure as an `<img>` that holds its SVG: sharp in print, the same on every run.
+"""How figures are drawn, and each written as an `<img>` that holds its SVG.
+
+They are sharp in print and the same on every run.
 
 The page is light only and the figures bring their own colours, so nothing in them depends on the
 page's style. As images they cannot clash in their ids, and a browser can save each.
@@ -9,7 +11,10 @@ import io
 
 import matplotlib
 from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
 WIDTH = 5.0  # inches: 360 SVG units, so that on a phone one unit is about one pixel
 RIGHT, WRONG = "#0072b2", "#d55e00"  # two of Okabe and Ito's colours, safe for the colour-blind
@@ -53,6 +58,48 @@ def new_figure(height: float) -> Figure:
     figure = Figure(figsize=(WIDTH, height))
     figure.get_layout_engine().set(h_pad=0.08)
     return figure
+
+
+def round_percent(share: float) -> str:
+    """A round share as the label of a tick: "99 %", "99.9999 %"."""
+    return f"{100 * share:.9g} %"
+
+
+def percent_axis(axis: Axis) -> None:
+    """Labels an axis of shares in percent."""
+    axis.set_major_formatter(FuncFormatter(lambda share, _: round_percent(share)))
+
+
+def _whiskers(entry: dict) -> list[list[float]] | None:
+    """An interval as matplotlib's error bar; never negative, as rounding could make it."""
+    if entry["low"] is None or entry["high"] is None:
+        return None
+    return [[max(entry["value"] - entry["low"], 0)], [max(entry["high"] - entry["value"], 0)]]
+
+
+def dot(ax: Axes, entry: dict, row: float, colour: str, marker: str, label: str | None) -> None:
+    """Draws a value of result.json with its interval; nothing where there is no value."""
+    if entry["value"] is not None:
+        ax.errorbar(
+            entry["value"],
+            row,
+            xerr=_whiskers(entry),
+            fmt=marker,
+            color=colour,
+            markersize=6,
+            capsize=3,
+            label=label,
+        )
+
+
+def named_rows(ax: Axes, names: list[str]) -> None:
+    """Names rows from top to bottom, with no axis line to their left."""
+    ax.set_yticks(range(len(names)), names)
+    ax.set_ylim(len(names) - 0.5, -0.5)
+    ax.spines["left"].set_visible(False)
+    ax.tick_params(axis="y", length=0)
+    ax.grid(axis="x", color=FAINT, linewidth=0.6)
+    ax.set_axisbelow(True)
 
 
 def to_img(figure: Figure, alt: str) -> Markup:

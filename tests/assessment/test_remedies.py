@@ -44,7 +44,7 @@ def test_images_are_learnt_as_often_as_the_verdicts_say():
     rows = Collected({"train": np.array([1, 3, 4, 6])})  # the others were not looked at
     noise = found("label_noise", counts=np.array([1, 0, 1, 1]))
     balance = found("class_imbalance", counts=np.array([1, 3, 2, 1]))
-    learnt, note = remedies.as_it_should_be_learnt(dataset(8), [noise, balance], rows)
+    learnt, note = remedies.resample(dataset(8), [noise, balance], rows)
     assert learnt.train.ids.tolist() == ["1", "4", "4", "6"]
     assert learnt.train.images[:, 0].tolist() == [1, 4, 4, 6]
     assert len(learnt.test.labels) == 8
@@ -53,7 +53,7 @@ def test_images_are_learnt_as_often_as_the_verdicts_say():
 
 def test_without_counts_nothing_is_left_out():
     whole = dataset(8)
-    learnt, note = remedies.as_it_should_be_learnt(whole, [found("overfitting")], Collected({}))
+    learnt, note = remedies.resample(whole, [found("overfitting")], Collected({}))
     assert learnt is whole
     assert note == ""
 
@@ -66,17 +66,17 @@ def test_cost(recipe, trainings):
     assert remedies.cost(parse(recipe)[0]) == trainings
 
 
-def test_the_whole_network_is_cured_as_far_as_the_time_goes():
+def test_the_whole_network_is_fitted_as_far_as_the_time_goes(capsys):
     tried = []
 
     def fit_one(recipe):
         tried.append(str(recipe))
         return recipe
 
-    fitted, left = remedies.cure_network(2.5, 60.0, {}, fit_one)  # point took a minute
+    fitted = remedies.fit_networks(2.5, 60.0, {}, fit_one)  # point took a minute
     assert tried == ["swag", "bayes_by_backprop"]
-    assert list(fitted) == tried
-    assert left == ["ensemble(point, num_members=3)"]
-    _, left = remedies.cure_network(10.0, 60.0, {"swag": None}, fit_one)
+    assert [str(recipe) for recipe in fitted] == tried
+    assert "--budget 2.5: no time for ensemble(point, num_members=3)" in capsys.readouterr().err
+    remedies.fit_networks(10.0, 60.0, {"swag": None}, fit_one)
     assert tried[2:] == ["bayes_by_backprop", "ensemble(point, num_members=3)"]
-    assert not left
+    assert not capsys.readouterr().err
