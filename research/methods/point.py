@@ -13,11 +13,13 @@ combine:
 None of them is a likelihood: other methods keep the plain one, which they are derived from.
 """
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+from optax.losses import smooth_labels
 
 from research.method import Method, Model, Training
 from research.methods._options import FROM_0, checked, number, require_categorical
@@ -128,8 +130,8 @@ def point(
             logits = model.apply(params, images, key)
             metrics = both(model.likelihood.metrics, logits)
             if label_smoothing or focal_gamma:
-                targets = both(lambda labels: jax.nn.one_hot(labels, logits.shape[-1]))
-                targets = optax.losses.smooth_labels(targets, label_smoothing)
+                one_hot = partial(jax.nn.one_hot, num_classes=logits.shape[-1])
+                targets = both(lambda labels: smooth_labels(one_hot(labels), label_smoothing))
                 metrics["loss"] = jnp.mean(focal(logits, targets, focal_gamma))
             else:
                 metrics["loss"] = metrics["nll"]
