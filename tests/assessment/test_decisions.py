@@ -30,7 +30,7 @@ def decided():
     return decide(log_probs, splits, max_error=0.05)
 
 
-def test_the_unsure_fifth_is_refused(decided):
+def test_the_least_certain_fifth_gets_no_answer(decided):
     abstention = decided["abstention"]["chosen"]
     assert abstention["share_abstained"] == pytest.approx(0.2, abs=0.11)
     assert abstention["bound"] <= 0.05
@@ -49,7 +49,7 @@ def test_rows_have_a_cell_for_every_method(decided):
     assert rows([make_method(decisions=decided), make_method()]) == []
 
 
-def test_an_impossible_wish_says_so():
+def test_an_impossible_error_rate_is_named():
     parts = {"valid": _predictions(20, 0), "test": _predictions(20, 1)}
     few = decide(
         {n: p[0] for n, p in parts.items()}, {n: p[1] for n, p in parts.items()}, max_error=0.001

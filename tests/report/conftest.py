@@ -19,14 +19,16 @@ def estimate(value, low=None, high=None) -> dict:
     return {"value": value, "low": low, "high": high, "interval": "bootstrap"}
 
 
-def make_split(n=1000, errors=40, confidence=0.999, doubts_wrong=(0.05, 1e-4, 1e-9), **metrics):
+def make_split(
+    n=1000, errors=40, confidence=0.999, uncertainty_of_errors=(0.05, 1e-4, 1e-9), **metrics
+):
     """One split of one method.
 
     Args:
         n: images.
         errors: how many are wrong.
         confidence: mean confidence.
-        doubts_wrong: doubts of the mistakes, repeated in turn.
+        uncertainty_of_errors: uncertainties of the mistakes, repeated in turn.
         metrics: other metrics, as numbers, or as dicts where the interval matters; "__" stands for
             the dot in a name.
     """
@@ -46,7 +48,9 @@ def make_split(n=1000, errors=40, confidence=0.999, doubts_wrong=(0.05, 1e-4, 1e
     }
     for name, given in metrics.items():
         values[name.replace("__", ".")] = given if isinstance(given, dict) else estimate(given)
-    doubt = np.concatenate([np.full(n - errors, 1e-7), np.resize(doubts_wrong, errors)])
+    uncertainty = np.concatenate(
+        [np.full(n - errors, 1e-7), np.resize(uncertainty_of_errors, errors)]
+    )
     correct = np.arange(n) < n - errors
     empty = [None] * 13
     return {
@@ -61,7 +65,7 @@ def make_split(n=1000, errors=40, confidence=0.999, doubts_wrong=(0.05, 1e-4, 1e
             "low": [*empty, 0.24, low],
             "high": [*empty, 0.76, high],
         },
-        "histogram": confidence_histogram(doubt, correct),
+        "histogram": confidence_histogram(uncertainty, correct),
     }
 
 

@@ -53,7 +53,7 @@ def test_figures_say_what_they_show_and_load_nothing(drawn):
         assert set(re.findall(r'https?://[^"]*', svg(img))) <= names
 
 
-def test_the_histogram_counts_in_words(drawn):
+def test_the_histogram_shows_its_counts(drawn):
     shown = texts(drawn[0])
     # 960 right at a doubt of 1e-7; 40 wrong at 0.05, 1e-4 and 1e-9 in turn.
     assert {"960 right", "14 wrong", "13 wrong"} <= set(shown)
@@ -62,7 +62,7 @@ def test_the_histogram_counts_in_words(drawn):
 
 
 def test_the_histogram_drops_rows_below_the_least_sure_answer():
-    img = figures.confidence_histogram(make_split(errors=30, doubts_wrong=(1e-3,)))
+    img = figures.confidence_histogram(make_split(errors=30, uncertainty_of_errors=(1e-3,)))
     assert "99.9 %" in texts(img)
     assert "50 %" not in texts(img)
 
@@ -87,7 +87,7 @@ def test_a_title_is_text_and_not_mathematics_or_markup():
     assert "<b>" not in img
 
 
-def test_an_infinite_nll_is_left_out_of_the_picture_and_said():
+def test_an_infinite_nll_is_left_out_of_the_picture_and_named():
     split = make_split(nll=estimate(None))
     methods = {"point": make_method(splits={"test": split}), "b": make_method("MC dropout")}
     assert "As it is infinite, MC dropout 0.300" in alt(figures.methods_compared(methods))

@@ -65,7 +65,7 @@ def gap_splits(train: dict, test: dict) -> dict:
     return {"point": make_method(splits=parts)}
 
 
-def test_the_gap_is_told_second():
+def test_the_gap_comes_second():
     methods = gap_splits({"n": 4000, "errors": 0, "nll": 0.001}, {"errors": 40, "nll": 0.4})
     gap = make_result(methods)["findings"][1]
     assert gap["title"] == "It is better on the images it was trained on"
@@ -94,7 +94,7 @@ def test_no_gap_where_the_intervals_overlap():
         ({"training": {"what": "head", "history": []}}, {}, False),
     ],
 )
-def test_images_that_an_imported_model_may_have_seen(model, data, warned):
+def test_images_that_an_imported_model_may_know(model, data, warned):
     result = make_result(gap_splits({}, {}), model=model, data=data)
     assert ("The test number may be too good" in titles(result)) == warned
     assert any("Keep back images" in step for step in result["next"]) == warned
@@ -133,10 +133,10 @@ def test_ece_against_chance(ece, tone):
     assert "0.50 % [0.10, 1.00]" in calibration["text"]
 
 
-def cured(nll: float, fit: dict | None = FIT, title="Temperature scaling") -> dict:
+def tempered(nll: float, fit: dict | None = FIT, title="Temperature scaling") -> dict:
     test = {"point": make_method(splits={"test": make_split(nll=0.4)})}
     method = make_method(title, splits={"test": make_split(nll=nll)}, temperature=fit)
-    return make_result(test | {"cure": method})
+    return make_result(test | {"method": method})
 
 
 @pytest.mark.parametrize(
@@ -148,18 +148,18 @@ def cured(nll: float, fit: dict | None = FIT, title="Temperature scaling") -> di
         (0.9, "makes it worse", "bad", "best as it is"),
     ],
 )
-def test_what_a_cure_did(nll, title, tone, best):
-    result = cured(nll)
-    cure = found(result, f"Temperature scaling {title}")
-    assert cure["tone"] == tone
-    assert "T = 2.31 [2.10, 2.50]: the model was too sure" in cure["text"]
-    assert "accuracy stays 96.0 %" in cure["text"]
+def test_what_a_method_changed(nll, title, tone, best):
+    result = tempered(nll)
+    method = found(result, f"Temperature scaling {title}")
+    assert method["tone"] == tone
+    assert "T = 2.31 [2.10, 2.50]: the model was too sure" in method["text"]
+    assert "accuracy stays 96.0 %" in method["text"]
     assert best in titles(result)
 
 
-def test_the_best_method_says_whether_it_could_be_chance():
-    assert "more than chance" in found(cured(0.2), "lowest NLL on the test images")["text"]
-    assert "may be chance" in found(cured(0.39), "lowest NLL on the test images")["text"]
+def test_of_the_best_method_it_is_known_whether_it_could_be_chance():
+    assert "more than chance" in found(tempered(0.2), "lowest NLL on the test images")["text"]
+    assert "may be chance" in found(tempered(0.39), "lowest NLL on the test images")["text"]
 
 
 @pytest.mark.parametrize(
@@ -176,24 +176,24 @@ def test_the_best_method_says_whether_it_could_be_chance():
         ({"value": 0.6, "low": 0.5, "high": 0.7}, "makes no", "not sure enough"),
     ],
 )
-def test_what_the_temperature_says(fit, title, text):
-    assert text in found(cured(0.4, FIT | fit), f"Temperature scaling {title}")["text"]
+def test_the_temperature_in_the_text_of_the_page(fit, title, text):
+    assert text in found(tempered(0.4, FIT | fit), f"Temperature scaling {title}")["text"]
 
 
 def test_an_infinite_nll_is_worse_than_any():
     test = {"point": make_method(splits={"test": make_split(nll=estimate(None))})}
-    cure = make_method("MC dropout", splits={"test": make_split(nll=9.0)})
-    result = make_result(test | {"mc_dropout": cure})
+    method = make_method("MC dropout", splits={"test": make_split(nll=9.0)})
+    result = make_result(test | {"mc_dropout": method})
     assert "MC dropout has the lowest NLL on the test images" in titles(result)
     assert "NLL goes from infinite to 9.00" in found(result, "MC dropout makes")["text"]
 
 
-def test_mistakes_and_what_refusing_would_do():
+def test_mistakes_and_what_abstaining_would_do():
     # A third of 30 mistakes each at doubts 0.05, 1e-4 and 1e-9: 20 above 99 %.
     mistakes = found(make_result(point(errors=30)), "30 mistakes in 1,000 images")
     assert mistakes["text"].startswith("20 of them with at least 99 % confidence.")
     assert "right 99.0 % [98.0, 99.5] of the time on the rest" in mistakes["text"]
-    unsure = found(make_result(point(errors=30, doubts_wrong=(0.3,))), "30 mistakes")
+    unsure = found(make_result(point(errors=30, uncertainty_of_errors=(0.3,))), "30 mistakes")
     assert unsure["text"].startswith("None of them")
     assert unsure["tone"] == "info"
 
@@ -201,7 +201,7 @@ def test_mistakes_and_what_refusing_would_do():
 @pytest.mark.parametrize(
     ("n", "errors", "few"), [(1000, 40, False), (499, 40, True), (1000, 9, True)]
 )
-def test_too_little_data_is_said(n, errors, few):
+def test_too_little_data_is_named(n, errors, few):
     assert ("Few images" in titles(make_result(point(n=n, errors=errors)))) == few
 
 
@@ -213,10 +213,10 @@ def test_notes_on_the_data_come_last():
 
 def test_findings_are_pure_and_use_only_metrics_that_exist(full_result):
     before = copy.deepcopy(full_result)
-    told = findings(full_result)
+    again = findings(full_result)
     assert full_result == before
-    assert told == full_result["findings"]
-    assert {f["tone"] for f in told} <= {"good", "warn", "bad", "info"}
+    assert again == full_result["findings"]
+    assert {f["tone"] for f in again} <= {"good", "warn", "bad", "info"}
     # make_split fills every metric of the table and no other: an unknown name would have raised.
     test = full_result["methods"]["point"]["splits"]["test"]
     assert set(test["metrics"]) == set(DESCRIPTIONS)
@@ -226,7 +226,7 @@ def test_findings_are_pure_and_use_only_metrics_that_exist(full_result):
     ("cause", "title"),
     [("overfitting", "better on the images it was trained on"), ("too_few_images", "Few images")],
 )
-def test_what_a_cause_says_is_no_finding_besides(cause, title):
+def test_what_a_cause_states_is_no_finding_besides(cause, title):
     methods = gap_splits({"n": 4000, "errors": 0, "nll": 0.001}, {"n": 100, "errors": 4})
     assert title in titles(make_result(methods, diagnosis=[make_cause(cause, "absent")]))
     assert title not in titles(make_result(methods, diagnosis=[make_cause(cause, "present")]))

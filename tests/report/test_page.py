@@ -70,7 +70,7 @@ def browse(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def seen(browse, page) -> dict[int, dict]:
+def measured(browse, page) -> dict[int, dict]:
     """What the browser measured, by the width of the screen."""
     copy = html.escape(page.replace("</body>", PROBE + "</body>"))
     frames = [f'<iframe style="width:{w}px;border:0" srcdoc="{copy}"></iframe>' for w in WIDTHS]
@@ -80,27 +80,29 @@ def seen(browse, page) -> dict[int, dict]:
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_in_a_browser(seen, full_result, width):
-    seen = seen[width]
-    assert seen["width"] == width
-    assert seen["content"] <= width, "the page is wider than the screen"
-    assert seen["scripts"] == 1, "the probe is the only script: a class name is not one"
-    assert [name for name in seen["fetched"] if not name.startswith("data:")] == []
-    assert seen["pictures"] == [
+def test_in_a_browser(measured, full_result, width):
+    measured = measured[width]
+    assert measured["width"] == width
+    assert measured["content"] <= width, "the page is wider than the screen"
+    assert measured["scripts"] == 1, "the probe is the only script: a class name is not one"
+    assert [name for name in measured["fetched"] if not name.startswith("data:")] == []
+    assert measured["pictures"] == [
         [32, 32, f"good/IMG_0.jpg, labelled good, taken for {HOSTILE}"],
         [320, 107, f"good/IMG_2.jpg, labelled good, taken for {HOSTILE}"],
     ]
-    assert len(seen["figures"]) == 6  # the histogram, 3 reliability diagrams, the gap, the methods
-    assert all(280 <= drawn <= 512 for drawn in seen["figures"])
-    text = " ".join(seen["text"].split())
-    told = [headline(full_result), *(f["text"] for f in full_result["findings"])]
-    told += full_result["descriptions"].values()
-    for sentence in told:
+    assert (
+        len(measured["figures"]) == 6
+    )  # the histogram, 3 reliability diagrams, the gap, the methods
+    assert all(280 <= drawn <= 512 for drawn in measured["figures"])
+    text = " ".join(measured["text"].split())
+    sentences = [headline(full_result), *(f["text"] for f in full_result["findings"])]
+    sentences += full_result["descriptions"].values()
+    for sentence in sentences:
         assert " ".join(format.keep_together(sentence).split()) in text
     assert f"Says {HOSTILE}, 99.9998 %. It is good. good/IMG_0.jpg" in text
     assert full_result["command"] in text
-    told = ("Title of label_noise", "What to do: Look at", "What was found", "How sure it is")
-    places = [text.index(each) for each in told]
+    parts = ("Title of label_noise", "What to do: Look at", "What was found", "How sure it is")
+    places = [text.index(part) for part in parts]
     assert places == sorted(places)
 
 
@@ -187,7 +189,7 @@ def test_how_it_was_made(page):
     assert "3.1e-06" in text
 
 
-def test_training_is_told():
+def test_training_is_described():
     training = {"what": "head", "steps": 1200, "best_step": 900, "seconds": 61.0, "history": []}
     result = make_result(model={"training": training | {"stopped_early": True}})
     text = render(result, Pictures())

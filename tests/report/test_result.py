@@ -1,6 +1,7 @@
 """result.json is what its schema says, and every field there is described."""
 
 import json
+import re
 from pathlib import Path
 
 import jsonschema
@@ -37,8 +38,18 @@ def test_a_result_fits_and_one_with_a_field_too_many_does_not(full_result):
         jsonschema.validate(contents | {"more": 1}, SCHEMA)
 
 
-def test_a_result_of_an_earlier_version_is_refused_in_one_line(tmp_path):
+def test_a_result_of_an_earlier_version_is_an_error_of_one_line(tmp_path):
     (tmp_path / "result.json").write_text('{"schema_version": 1}')
-    with pytest.raises(UserError, match="of version 1, and this code reads 2") as refused:
+    with pytest.raises(UserError, match="of version 1, and this code reads 2") as error:
         result.read(tmp_path)
-    assert "\n" not in str(refused.value)
+    assert "\n" not in str(error.value)
+
+
+def test_the_report_reads_results_only():
+    """No classifier, no data, no training: what a page shows lies in the run's folder."""
+    allowed = r"research\.(report|metrics|runtime|diagnosis\.verdict)\b"
+    for path in sorted(Path(result.__file__).parent.glob("*.py")):
+        for name in re.findall(
+            r"^\s*(?:from|import) (research[\w.]*)", path.read_text(), re.MULTILINE
+        ):
+            assert name == "research" or re.match(allowed, name), f"{path.name} imports {name}"

@@ -33,7 +33,7 @@ def test_what_a_cause_costs_and_what_it_hides():
     assert why.effect_text(make_cause("too_few_images", "present")) == ""
 
 
-def test_one_sentence_says_why():
+def test_one_sentence_gives_the_reason():
     two = [make_cause("overfitting", "present"), make_cause("leakage", "present")]
     text = why.because(make_result(diagnosis=two))
     assert text == "Title of overfitting; and title of leakage."
