@@ -96,7 +96,7 @@ class Config:
     assessment: AssessmentOptions = field(default_factory=AssessmentOptions)
 
 
-def _refuse(config: Config, names, problem: str) -> None:
+def _reject(config: Config, names, problem: str) -> None:
     """Refuses these options where they were given: whoever gives one expects it to do something."""
     defaults = cli.options_of(Config())
     for name, value in cli.options_of(config).items():
@@ -120,15 +120,15 @@ def check(config: Config) -> None:
             if getattr(network, name) is not None:
                 raise UserError(None, f"`{name}` and `predictions`: give one of them")
         others = cli.options_of(config).keys() - WITH_PREDICTIONS
-        _refuse(config, others, "does nothing with `predictions`")
+        _reject(config, others, "does nothing with `predictions`")
         return
-    _refuse(config, OF_PREDICTIONS, "goes with `predictions`")
+    _reject(config, OF_PREDICTIONS, "goes with `predictions`")
     training.check()
     network.check()
     kind = network.trainable
     if (kind == "none" or network.init) and not assessment.methods:
         problem = "trains nothing without `train` head or all, or `methods`"
-        _refuse(config, OF_TRAINING, problem)
+        _reject(config, OF_TRAINING, problem)
     if kind != "all" and assessment.budget:
         raise UserError("budget", "all below the head is frozen here", "add `train` all")
     if kind == "head" and (training.flip or training.crop):

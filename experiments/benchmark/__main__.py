@@ -204,7 +204,9 @@ def main(config: Config) -> None:
     write_json(out / "result.json", result)
     print(text)
     if failures:
-        raise UserError(f"{len(failures)} of {len(files)} trainings failed: {'; '.join(failures)}")
+        raise UserError(
+            None, f"{len(failures)} of {len(files)} trainings failed: {'; '.join(failures)}"
+        )
     taken = format.duration(time.monotonic() - started)
     print(
         f"{out}: {len(wanted)} methods, {format.plural(config.seeds, 'seed')}, {taken}; numbers in "

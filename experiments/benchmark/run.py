@@ -1,6 +1,6 @@
-"""One method on one seed: trained, asked about everything, and what it said kept in one file.
+"""One method on one seed: it is trained, and all its predictions are kept in one file.
 
-The file is written whole or not at all, so a method that has one is never trained or asked again.
+The file is written whole or not at all, so a method that has one is never trained again.
 """
 
 import sys
@@ -46,19 +46,19 @@ class Bench(NamedTuple):
     ood: Images | None  # images of another kind
     model: Model
     options: TrainingOptions
-    test_index: np.ndarray  # the images of the test split that are asked about
+    test_index: np.ndarray  # the images of the test split that are evaluated
     corrupted_index: np.ndarray  # those that are corrupted
     directory: Path  # of the seed
     mesh: Mesh
 
 
 def costs_file(out: Path, recipe: Recipe) -> Path:
-    """Where the run's folder has what a method costs; it is the same for all seeds."""
+    """Where the run's folder keeps the costs of a method, which are the same for all seeds."""
     return out / "costs" / f"{folder_name(recipe)}.json"
 
 
 def predictions_file(directory: Path, recipe: Recipe) -> Path:
-    """Where a seed's folder has what a method said."""
+    """Where a seed's folder keeps the predictions of a method."""
     return directory / folder_name(recipe) / "predictions.npz"
 
 
@@ -68,8 +68,8 @@ def _plain_and_tempered(log_probs: np.ndarray, temper: Callable) -> np.ndarray:
     return np.stack(both).astype(np.float32)
 
 
-def _ask(fitted: Fitted, bench: Bench, key: jax.Array) -> dict[str, np.ndarray]:
-    """What a method says: of the test split, images of another kind, and corrupted ones.
+def _predict(fitted: Fitted, bench: Bench, key: jax.Array) -> dict[str, np.ndarray]:
+    """The predictions of the test split, of images of another kind, and of corrupted ones.
 
     Returns:
         `test` [2, N, K], `outside` [2, M, K], `worse` [2, C, L, n, K]: log-probabilities before and
@@ -79,27 +79,27 @@ def _ask(fitted: Fitted, bench: Bench, key: jax.Array) -> dict[str, np.ndarray]:
     outside = () if bench.ood is None else bench.ood
     largest = max(len(valid.labels), len(bench.test_index), len(outside))
     batch_size = round_up_to_devices(min(PREDICT_BATCH, largest), bench.mesh)
-    draw_key, worse_key = jax.random.split(key)
-    ask = predictor(fitted.method, draw_key, batch_size, bench.mesh)
-    plain = ask(fitted.state, valid.images)
+    draw_key, corruption_key = jax.random.split(key)
+    predict = predictor(fitted.method, draw_key, batch_size, bench.mesh)
+    plain = predict(fitted.state, valid.images)
     calibrated = calibrate_in_turn(calibrators_of(fitted.recipe), plain, valid.labels)
     temperature = calibrate("temperature", calibrated(plain), valid.labels)
 
-    def said_of(images):
-        return _plain_and_tempered(calibrated(ask(fitted.state, images)), temperature.apply)
+    def both_of(images):
+        return _plain_and_tempered(calibrated(predict(fitted.state, images)), temperature.apply)
 
     arrays = {
         "temperature": np.float64(temperature.fitted["temperature"]),
-        "test": said_of(test.images[bench.test_index]),
+        "test": both_of(test.images[bench.test_index]),
         "labels": test.labels[bench.test_index],
         "worse_labels": test.labels[bench.corrupted_index],
     }
     if bench.ood is not None:
-        arrays["outside"] = said_of(bench.ood)
+        arrays["outside"] = both_of(bench.ood)
     originals = test.images[bench.corrupted_index]
     cells = [
         [
-            said_of(corrupt_all(jax.random.fold_in(worse_key, number), originals, name, level))
+            both_of(corrupt_all(jax.random.fold_in(corruption_key, number), originals, name, level))
             for level in range(1, NUM_LEVELS + 1)
         ]
         for number, name in enumerate(CORRUPTIONS)
@@ -115,7 +115,7 @@ def _fit(recipe: Recipe, bench: Bench, params: Any = None) -> Fitted:
 
 
 def _seconds(recipe: Recipe, fitted: Fitted, bench: Bench, point: Fitted) -> float:
-    """Of training, with that of what it starts from: a trained network is not free."""
+    """The seconds of training, and of training the network that the method starts from."""
     start = recipe.start
     if start is None:
         return fitted.seconds
@@ -123,7 +123,7 @@ def _seconds(recipe: Recipe, fitted: Fitted, bench: Bench, point: Fitted) -> flo
 
 
 def _run(recipe: Recipe, bench: Bench, point: Fitted) -> None:
-    """Fits a method, measures what it costs, asks it, and writes what it said.
+    """Fits a method, measures its costs, and writes its predictions.
 
     Raises:
         UserError: training diverged, or the method refuses its options.
@@ -132,9 +132,9 @@ def _run(recipe: Recipe, bench: Bench, point: Fitted) -> None:
     costs = costs_file(bench.directory.parent, recipe)
     if not costs.exists():
         image, size = bench.dataset.test.images.shape[1:], bench.options.batch_size
-        told = fitted.method, fitted.state, bench.model, image, size, fitted.num_steps > 0
-        write_json(costs, measure_costs(*told))
-    arrays = _ask(fitted, bench, jax.random.fold_in(jax.random.key(bench.seed), 1))
+        measured = fitted.method, fitted.state, bench.model, image, size, fitted.num_steps > 0
+        write_json(costs, measure_costs(*measured))
+    arrays = _predict(fitted, bench, jax.random.fold_in(jax.random.key(bench.seed), 1))
     arrays["seconds"] = np.float64(_seconds(recipe, fitted, bench, point))
     arrays["point_seconds"] = np.float64(point.seconds)
     path = predictions_file(bench.directory, recipe)
@@ -155,22 +155,22 @@ def _expected_work(recipe: Recipe, bench: Bench) -> float:
     """About how many forward passes of an image training and asking take; for the time left."""
     method, dataset = build(recipe, bench), bench.dataset
     trained = bench.options.epochs * recipe.training.epochs * dataset.num_train
-    asked = len(bench.test_index) + len(CORRUPTIONS) * NUM_LEVELS * len(bench.corrupted_index)
-    return 3 * method.members * trained + (1 if method.vectorised else method.num_draws) * asked
+    evaluated = len(bench.test_index) + len(CORRUPTIONS) * NUM_LEVELS * len(bench.corrupted_index)
+    return 3 * method.members * trained + (1 if method.vectorised else method.num_draws) * evaluated
 
 
 def run_missing(
     todo: list[tuple[int, Recipe]], first: Bench, open_bench: Callable[[int], Bench]
 ) -> list[str]:
-    """Fits and asks, seed by seed, what has no predictions yet.
+    """Fits and evaluates, seed by seed, each recipe that has no predictions yet.
 
     Args:
         todo: (seed, recipe), in the order of the seeds.
-        first: of the first of these seeds.
-        open_bench: gives the others.
+        first: the bench of the first of these seeds.
+        open_bench: makes the bench of another seed.
 
     Returns:
-        What went wrong, as sentences: a method that diverges does not stop the others.
+        The errors, as sentences: a method that diverges does not stop the others.
 
     Raises:
         UserError: the point network, which all others are compared with, diverged.
@@ -181,16 +181,16 @@ def run_missing(
     for number, (seed, recipe) in enumerate(todo, start=1):
         if bench.seed != seed:
             bench, point = open_bench(seed), None
-        told = f"[{number}/{len(todo)}] seed {seed}, {recipe}"
-        print(f"{told}: begins", file=sys.stderr)
+        title = f"[{number}/{len(todo)}] seed {seed}, {recipe}"
+        print(f"{title}: begins", file=sys.stderr)
         point = point or _fit(POINT, bench)
         try:
             _run(recipe, bench, point)
         except UserError as error:
-            failures.append(f"{recipe} at seed {seed}: {error}")
-            print(f"{told}: failed: {error}", file=sys.stderr)
+            failures.append(error.within(f"{recipe} at seed {seed}").problem)
+            print(f"{title}: failed: {error.as_flags()}", file=sys.stderr)
         done += work[recipe]
         taken = time.monotonic() - started
         left = format.duration(taken * (total - done) / done)
-        print(f"{told}: ends after {format.duration(taken)}; about {left} left", file=sys.stderr)
+        print(f"{title}: ends after {format.duration(taken)}; about {left} left", file=sys.stderr)
     return failures

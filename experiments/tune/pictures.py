@@ -83,5 +83,5 @@ def importance(result: dict) -> Markup:
         ax.spines[["left", "bottom"]].set_visible(False)
         ax.xaxis.set_major_locator(NullLocator())
         ax.set_title("Share of the differences it explains")
-        told = ", ".join(f"{name.replace('_', ' ')} {shares[name]:.0%}" for name in ranked)
-        return to_img(figure, f"Importance of each option: {told}.")
+        ranking = ", ".join(f"{name.replace('_', ' ')} {shares[name]:.0%}" for name in ranked)
+        return to_img(figure, f"Importance of each option: {ranking}.")

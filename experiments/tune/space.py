@@ -2,7 +2,7 @@
 
 What is searched follows from what is trained: dropout where the trained part has some, the head's
 width where its hidden layers start from random weights, a method's options where it has them. Only
-what `experiments.diagnose` can be told is searched, so that the best is of use there.
+what `experiments.diagnose` takes is searched, so that the best is of use there.
 """
 
 import shlex
@@ -35,7 +35,7 @@ class Search(NamedTuple):
     """The space, and where it is entered."""
 
     space: dict[str, BaseDistribution]
-    defaults: dict[str, float | int]  # what is used when nothing is told
+    defaults: dict[str, float | int]  # what is used when nothing is chosen
 
 
 def layers_of(
@@ -99,9 +99,9 @@ def search_of(
         space["head_width"] = IntDistribution(max(1, units[0] // 16), 2 * units[0], log=True)
         defaults["head_width"] = units[0]
     method = recipe.base
-    known, told = options_of(method.name), dict(method.options)
-    has_no_width = told.get("prior") in ("mixture", "hierarchical")
-    for name in METHODS.keys() & known.keys() - told.keys():
+    known, given = options_of(method.name), dict(method.options)
+    has_no_width = given.get("prior") in ("mixture", "hierarchical")
+    for name in METHODS.keys() & known.keys() - given.keys():
         if not (name == "prior_sigma" and has_no_width):
             space[name] = FloatDistribution(*METHODS[name], log=True)
             defaults[name] = known[name]

@@ -118,15 +118,15 @@ def _give_up_the_dead(study: optuna.Study, directory: Path) -> None:
             study.enqueue_trial(trial.params, user_attrs=trial.user_attrs)
 
 
-def _ask(study, directory, space, defaults, total, seed) -> Trial | None:
+def _next_trial(study, directory, space, defaults, total, seed) -> Trial | None:
     _give_up_the_dead(study, directory)
     trials = study.get_trials(deepcopy=False)
     if sum(t.state not in (TrialState.FAIL, TrialState.WAITING) for t in trials) >= total:
         return None
-    asked = [trial for trial in trials if trial.state is not TrialState.FAIL]
-    if not any(trial.user_attrs.get(DEFAULTS) for trial in asked):
+    proposed = [trial for trial in trials if trial.state is not TrialState.FAIL]
+    if not any(trial.user_attrs.get(DEFAULTS) for trial in proposed):
         study.enqueue_trial(defaults, user_attrs={DEFAULTS: True})
-    drawn = np.random.SeedSequence([seed, len(asked)]).generate_state(1)
+    drawn = np.random.SeedSequence([seed, len(proposed)]).generate_state(1)
     study.sampler = optuna.samplers.TPESampler(n_startup_trials=STARTUP, seed=int(drawn[0]))
     trial = study.ask(space)
     if FOLDER not in trial.user_attrs:
@@ -159,7 +159,7 @@ def claim(
     (directory / "trials").mkdir(exist_ok=True)
     with contextlib.ExitStack() as stack:
         with only_one(directory):
-            trial = _ask(study, directory, space, defaults, total, seed)
+            trial = _next_trial(study, directory, space, defaults, total, seed)
             if trial is not None:
                 name = trial.user_attrs[FOLDER]
                 held = stack.enter_context(_lock_of(directory, name).open("a"))
