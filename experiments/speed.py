@@ -25,6 +25,7 @@ from experiments import cli
 from experiments.markdown import markdown
 from research.method import Batch, Method, Model
 from research.models import chain, convolution
+from research.models.layers import Dense
 from research.models.preprocess import PREPROCESS
 from research.models.vgg import VGG16
 from research.posteriors.predictive import predictor
@@ -123,9 +124,9 @@ def compare(
 def mlp(units: int) -> Model:
     """784-units-units-10."""
     layers = (
-        chain.Dense("hidden1", units, "relu"),
-        chain.Dense("hidden2", units, "relu"),
-        chain.Dense("predictions", 10),
+        Dense("hidden1", units, "relu"),
+        Dense("hidden2", units, "relu"),
+        Dense("predictions", 10),
     )
     return chain.as_model(chain.Chain(layers))
 

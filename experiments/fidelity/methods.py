@@ -23,6 +23,7 @@ from research.data.dataset import Dataset
 from research.data.epochs import method_step, numbered_keys, scan_batches, shuffled_batches
 from research.method import Batch, Method, Model, predict
 from research.models import chain
+from research.models.layers import Dense, Dropout
 from research.training import recipe as recipes
 from research.training.fit import TrainingOptions, context
 from research.training.recipe import Recipe
@@ -52,8 +53,8 @@ def network(dropout: float = 0.0) -> Model:
     """2-16-16-2, tanh: smooth, so that NUTS follows it well."""
     layers = []
     for name in ("first", "second"):
-        layers += [chain.Dense(name, 16, "tanh"), chain.Dropout(dropout)]
-    return chain.as_model(chain.Chain((*layers, chain.Dense("predictions", 2))))
+        layers += [Dense(name, 16, "tanh"), Dropout(dropout)]
+    return chain.as_model(chain.Chain((*layers, Dense("predictions", 2))))
 
 
 def network_of(recipe: Recipe) -> Model:

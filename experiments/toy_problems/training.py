@@ -20,6 +20,7 @@ from research.data.dataset import Dataset, Split
 from research.data.epochs import method_step, scan_epochs, shuffled_batches
 from research.method import Batch, Method, Model, predict
 from research.models import chain
+from research.models.layers import BinaryLogit, Dense, Dropout
 from research.training import recipe as recipes
 from research.training.fit import TrainingOptions, context
 from research.training.recipe import Recipe
@@ -58,8 +59,8 @@ def as_model(network: Network) -> Model:
     """The network as a `Model`, for any number of columns."""
     layers = []
     for number, units in enumerate(network.units, start=1):
-        layers += [chain.Dense(f"hidden{number}", units, "relu"), chain.Dropout(network.dropout)]
-    last = chain.Dense("predictions", 1), chain.BinaryLogit()
+        layers += [Dense(f"hidden{number}", units, "relu"), Dropout(network.dropout)]
+    last = Dense("predictions", 1), BinaryLogit()
     return chain.as_model(chain.Chain((*layers, *last)))
 
 

@@ -22,6 +22,7 @@ from research.method import Batch, Method, Model, gaussian
 from research.methods.bayes_by_backprop import bayes_by_backprop
 from research.methods.point import point
 from research.models import chain
+from research.models.layers import Dense
 
 EDIBLE, POISONOUS = 5.0, -35.0  # rewards of eating; a poisonous one gives either
 MEAN_POISONOUS = (EDIBLE + POISONOUS) / 2
@@ -50,9 +51,9 @@ class World(NamedTuple):
 def network() -> Model:
     """(context, action) -> expected reward."""
     layers = (
-        chain.Dense("hidden1", UNITS, "relu"),
-        chain.Dense("hidden2", UNITS, "relu"),
-        chain.Dense("reward", 1),
+        Dense("hidden1", UNITS, "relu"),
+        Dense("hidden2", UNITS, "relu"),
+        Dense("reward", 1),
     )
     return chain.as_model(chain.Chain(layers))._replace(likelihood=gaussian(NOISE))
 

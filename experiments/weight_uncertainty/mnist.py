@@ -10,6 +10,7 @@ from research.data.sources import tfds
 from research.data.sources.source import TEST, TRAIN, Source
 from research.method import Batch, Model
 from research.models import chain
+from research.models.layers import Dense, Dropout
 from research.training.sweep import Data
 
 NUM_CLASSES = 10
@@ -65,8 +66,8 @@ def network(units: int, dropout: float = 0.0) -> Model:
     """
     layers = []
     for name in ("hidden1", "hidden2"):
-        layers += [chain.Dense(name, units, "relu")] + [chain.Dropout(dropout)] * (dropout > 0)
-    layers = (*layers, chain.Dense("predictions", NUM_CLASSES))
+        layers += [Dense(name, units, "relu")] + [Dropout(dropout)] * (dropout > 0)
+    layers = (*layers, Dense("predictions", NUM_CLASSES))
 
     def scale(images):
         return images.reshape(len(images), -1).astype(jnp.float32) / SCALE

@@ -28,6 +28,7 @@ from research.method import Batch, Method, Model, gaussian
 from research.methods.bayes_by_backprop import bayes_by_backprop
 from research.methods.point import point
 from research.models import chain
+from research.models.layers import Dense
 from research.runtime.mesh import data_mesh
 from research.runtime.run_folder import open_run
 from research.training.sweep import Data, SweepPlan, Swept, sweep
@@ -64,9 +65,9 @@ def sample(generator: np.random.Generator, count: int) -> Batch:
 def network(units: int) -> Model:
     """1-units-units-1, with a known noise."""
     layers = (
-        chain.Dense("hidden1", units, "relu"),
-        chain.Dense("hidden2", units, "relu"),
-        chain.Dense("value", 1),
+        Dense("hidden1", units, "relu"),
+        Dense("hidden2", units, "relu"),
+        Dense("value", 1),
     )
     # The slope of the curve multiplies ε: the noise of y is about 0.06 where it is steepest.
     return chain.as_model(chain.Chain(layers))._replace(likelihood=gaussian(3 * NOISE))

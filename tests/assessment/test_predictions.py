@@ -10,6 +10,7 @@ from research.calibrators.fit import calibrate, cross_calibrate
 from research.data.dataset import Dataset, Split
 from research.data.predictions import PredictionsFile
 from research.models import chain
+from research.models.layers import Dense, Dropout
 from research.runtime.mesh import data_mesh
 from research.training.fit import Fitted
 from research.training.recipe import Context, build, parse
@@ -30,7 +31,7 @@ DATASET = Dataset("blobs", CLASSES, _split(0, 40), _split(1, 60), _split(2, 50))
 def _fitted(text):
     """A method without training; dropout gives it draws."""
     (recipe,) = parse(text)
-    model = chain.as_model(chain.Chain((chain.Dropout(0.2), chain.Dense("predictions", 3))))
+    model = chain.as_model(chain.Chain((Dropout(0.2), Dense("predictions", 3))))
     method = build(recipe, Context(model, 40, 4, 2, optax.sgd(0.1), 0.1))
     state = method.init(jax.random.key(0), DATASET.train.images[:1])
     state = state._replace(params={"predictions": {"kernel": 3 * np.eye(3), "bias": np.zeros(3)}})

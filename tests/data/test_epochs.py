@@ -15,6 +15,7 @@ from research.data.epochs import (
 from research.method import Batch
 from research.methods.mc_dropout import mc_dropout
 from research.models import chain
+from research.models.layers import Dense, Dropout
 
 KEY = jax.random.key(3)
 
@@ -41,7 +42,7 @@ def test_keys_go_by_the_number_of_the_step():
 
 
 def test_a_scan_equals_a_loop():
-    layers = chain.Dense("h", 4, "relu"), chain.Dropout(0.5), chain.Dense("predictions", 2)
+    layers = Dense("h", 4, "relu"), Dropout(0.5), Dense("predictions", 2)
     method = mc_dropout(chain.as_model(chain.Chain(layers)), optax.sgd(0.1), num_samples=2)
     generator = np.random.default_rng(0)
     images = generator.normal(size=(10, 3)).astype(np.float32)

@@ -19,6 +19,7 @@ from research.methods.ensemble import ensemble
 from research.methods.mc_dropout import mc_dropout
 from research.methods.point import point
 from research.models import chain, vgg
+from research.models.layers import Dense, Dropout, Flatten
 from research.runtime.errors import UserError
 
 TINY = (
@@ -226,8 +227,8 @@ def test_another_configuration_is_refused(out, capsys):
 
 def test_costs_of_known_programs():
     """Parameters by hand; members count each, what only training needs does not."""
-    layers = chain.Dropout(0.5), chain.Dense("hidden", 8, "relu"), chain.Dense("predictions", 3)
-    model = chain.as_model(chain.Chain((chain.Flatten(), *layers)), lambda x: x.astype(jnp.float32))
+    layers = Dropout(0.5), Dense("hidden", 8, "relu"), Dense("predictions", 3)
+    model = chain.as_model(chain.Chain((Flatten(), *layers)), lambda x: x.astype(jnp.float32))
     tx, image, size = optax.adam(1e-3), (8, 8, 3), 192 * 8 + 8 + 8 * 3 + 3
     methods = {
         "point": point(model, tx),

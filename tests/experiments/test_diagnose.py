@@ -13,6 +13,7 @@ import pytest
 from experiments import predict, report
 from research.assessment import remedies, write
 from research.models import chain, vgg
+from research.models.layers import Conv
 from research.report import result as report_result
 from research.training.recipe import parse
 
@@ -291,7 +292,7 @@ def weights_file(path):
     names = []
     with h5py.File(path, "w") as file:
         for layer in vgg.convolutions(WIDTH):
-            if not isinstance(layer, chain.Conv):
+            if not isinstance(layer, Conv):
                 continue
             shape, channels = (3, 3, channels, layer.features), layer.features
             scale = np.sqrt(2 / np.prod(shape[:-1]))

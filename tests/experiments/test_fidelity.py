@@ -16,6 +16,7 @@ from experiments.fidelity.picture import entropy_bits
 from experiments.fidelity.reference import Chains, Reference, nuts
 from research.method import Batch
 from research.models import chain
+from research.models.layers import Dense
 
 
 @pytest.fixture
@@ -74,7 +75,7 @@ def test_nuts_gives_the_predictive_of_quadrature():
     generator = np.random.default_rng(0)
     x = generator.normal(size=15)
     y = (generator.uniform(size=15) < expit(2 * x)).astype(np.int32)
-    model = chain.as_model(chain.Chain((chain.Dense("predictions", 2, use_bias=False),)))
+    model = chain.as_model(chain.Chain((Dense("predictions", 2, use_bias=False),)))
     batch = Batch(jnp.asarray(x[:, None], jnp.float32), jnp.asarray(y))
     points = np.array([[-1.0], [0.3], [2.0]], np.float32)
     length = Chains(4, 150, 300)

@@ -24,8 +24,8 @@ from experiments.tune import study as tune_study
 from experiments.tune import trial as tune_trial
 from experiments.tune.trial import Task
 from research.data.dataset import Dataset, Split
-from research.models import chain
 from research.models.classifier import Classifier, Origin, base_and_head
+from research.models.layers import Dense, Dropout
 from research.runtime.errors import UserError
 from research.runtime.mesh import data_mesh
 from research.runtime.run import Run
@@ -34,9 +34,9 @@ from research.training.recipe import parse
 SPACE = {"learning_rate": FloatDistribution(1e-4, 1e-2, log=True)}
 DEFAULTS = {"learning_rate": 1e-3}
 LAYERS = (
-    chain.Dense("fc1", 8, "relu"),
-    chain.Dropout(0.5),
-    chain.Dense("predictions", 2),
+    Dense("fc1", 8, "relu"),
+    Dropout(0.5),
+    Dense("predictions", 2),
 )
 TRAINING = diagnose.Training(epochs=6, batch_size=16)
 CONFIG = diagnose.resolve(diagnose.Config(training=TRAINING))
@@ -236,7 +236,7 @@ def test_the_space_follows_from_what_is_trained(classifier, monkeypatch):
     }
     for name, value in defaults.items():
         assert space[name].low <= value <= space[name].high
-    assert space_of("point", layers=(chain.Dense("predictions", 2),))[1].keys() == {
+    assert space_of("point", layers=(Dense("predictions", 2),))[1].keys() == {
         *("learning_rate", "weight_decay")
     }
     params = classifier.model.init(jax.random.key(0), np.zeros((1, 2), np.float32))

@@ -16,6 +16,7 @@ from research.methods.batch_ensemble import (
     run_members,
 )
 from research.models import chain
+from research.models.layers import Conv, Dense, Flatten
 from research.runtime.errors import UserError
 from research.training.optimizer import make_optimizer
 
@@ -26,10 +27,10 @@ M, B = 3, 7
 def model():
     """A convolution (on a tiny map, so through patches), a dense layer, and one without bias."""
     layers = (
-        chain.Conv("conv", 3),
-        chain.Flatten(),
-        chain.Dense("hidden", 5, "relu", use_bias=False),
-        chain.Dense("predictions", 4),
+        Conv("conv", 3),
+        Flatten(),
+        Dense("hidden", 5, "relu", use_bias=False),
+        Dense("predictions", 4),
     )
     return chain.as_model(chain.Chain(layers))
 

@@ -11,12 +11,11 @@ import pytest
 from research.method import Batch
 from research.methods.bayes_by_backprop import bayes_by_backprop
 from research.models import chain
+from research.models.layers import Dense
 from research.posteriors import mean_field
 from research.runtime.errors import UserError
 
-MODEL = chain.as_model(
-    chain.Chain((chain.Dense("hidden", 4, "relu"), chain.Dense("predictions", 3)))
-)
+MODEL = chain.as_model(chain.Chain((Dense("hidden", 4, "relu"), Dense("predictions", 3))))
 BATCH = Batch(jax.random.normal(jax.random.key(0), (8, 2)), jnp.arange(8) % 3)
 jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 

@@ -14,6 +14,7 @@ from research.method import Batch, Method, gaussian
 from research.method import predict as predict_all
 from research.methods.mc_dropout import mc_dropout
 from research.models import chain
+from research.models.layers import Conv, Dense, Dropout, Flatten
 from research.posteriors.predictive import predict_split
 from research.runtime import checkpoint
 from research.runtime.errors import UserError
@@ -22,9 +23,9 @@ from research.training import recipe
 
 CLASSES, EXAMPLES, STEPS = 3, 64, 40
 LAYERS = (
-    chain.Dense("hidden", 16, "relu"),
-    chain.Dropout(0.2),
-    chain.Dense("predictions", CLASSES),
+    Dense("hidden", 16, "relu"),
+    Dropout(0.2),
+    Dense("predictions", CLASSES),
 )
 BASES = [name for name in recipe.method_names() if not recipe.is_wrapper(name)]
 WRAPPERS = [name for name in recipe.method_names() if recipe.is_wrapper(name)]
@@ -32,7 +33,7 @@ NAMES = BASES + [f"{wrapper}({base})" for wrapper in WRAPPERS for base in BASES]
 
 
 def _model(classes=CLASSES, dtype=None):
-    layers = (*LAYERS[:-1], chain.Dense("predictions", classes))
+    layers = (*LAYERS[:-1], Dense("predictions", classes))
     return chain.as_model(chain.Chain(layers, dtype))
 
 
@@ -219,7 +220,7 @@ def test_draws_differ_where_there_is_noise():
 def test_mc_dropout_draws_have_the_moments_of_dropout():
     """On a linear layer over dropout, the logit's mean and variance are known in closed form."""
     rate, samples, width = 0.3, 4000, 8
-    layers = (chain.Dropout(rate), chain.Dense("predictions", 2, use_bias=False))
+    layers = (Dropout(rate), Dense("predictions", 2, use_bias=False))
     model = chain.as_model(chain.Chain(layers))
     method = mc_dropout(model, optax.sgd(0.1), num_samples=samples)
     x = jax.random.normal(jax.random.key(0), (5, width))
@@ -257,7 +258,7 @@ def test_an_ensemble_member_equals_the_method_alone():
 
 def test_members_one_by_one_equal_members_side_by_side():
     """On CPUs convolutions of members follow one another; the numbers are the same."""
-    layers = (chain.Conv("conv", 2), chain.Flatten(), chain.Dense("predictions", CLASSES))
+    layers = (Conv("conv", 2), Flatten(), Dense("predictions", CLASSES))
     model = chain.as_model(chain.Chain(layers))
     base, together = (_build(n, optax.sgd(0.1), model) for n in ("point", "ensemble(point)"))
     images = jax.random.normal(jax.random.key(4), (5, 4, 4, 4, 3))

@@ -22,6 +22,7 @@ from scipy.special import expit, log_expit
 from research.data.dataset import Dataset, Split
 from research.method import Batch
 from research.models import chain
+from research.models.layers import Dense
 from research.training import recipe
 
 N = 20
@@ -29,7 +30,7 @@ GENERATOR = np.random.default_rng(3)
 X = GENERATOR.normal(size=N)
 Y = (GENERATOR.uniform(size=N) < expit(1.5 * X)).astype(np.int32)
 SIGNED = np.where(Y == 1, X, -X)  # log p(y | x, d) = log sigmoid(d * SIGNED)
-MODEL = chain.as_model(chain.Chain((chain.Dense("predictions", 2, use_bias=False),)))
+MODEL = chain.as_model(chain.Chain((Dense("predictions", 2, use_bias=False),)))
 STANDARD_ERRORS = 5.0
 
 

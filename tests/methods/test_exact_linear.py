@@ -15,6 +15,7 @@ import pytest
 
 from research.method import Batch, gaussian
 from research.models import chain
+from research.models.layers import Dense
 from research.training import recipe
 
 N, NOISE = 20, 1.0
@@ -24,7 +25,7 @@ Y = X @ [1.5, -1.0] + NOISE * GENERATOR.normal(size=N)
 PRECISION = np.eye(2) + X.T @ X / NOISE**2
 COVARIANCE = np.linalg.inv(PRECISION)
 MEAN = COVARIANCE @ X.T @ Y / NOISE**2
-MODEL = chain.as_model(chain.Chain((chain.Dense("value", 1, use_bias=False),)))
+MODEL = chain.as_model(chain.Chain((Dense("value", 1, use_bias=False),)))
 MODEL = MODEL._replace(likelihood=gaussian(NOISE))
 STANDARD_ERRORS = 5.0
 

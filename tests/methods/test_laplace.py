@@ -16,11 +16,12 @@ from research.method import Batch, Model, predict
 from research.methods.laplace import laplace
 from research.methods.point import point
 from research.models import chain
+from research.models.layers import Affine, BinaryLogit, Conv, Dense, GlobalPool, Rescale
 from research.posteriors import curvature, ggn
 from research.posteriors.prior_precision import maximise_evidence
 from research.runtime.errors import UserError
 
-LAYERS = (chain.Dense("hidden", 4, "tanh"), chain.Dense("predictions", 3))
+LAYERS = (Dense("hidden", 4, "tanh"), Dense("predictions", 3))
 TX = optax.sgd(0.1)
 
 
@@ -116,7 +117,7 @@ def test_bayesian_logistic_regression_is_the_map_and_the_inverse_hessian():
     covariance = np.linalg.inv(design.T * (p * (1 - p)) @ design + tau * np.eye(3))
 
     dataset = _dataset(x, y, 2)
-    model = _model((chain.Dense("predictions", 1), chain.BinaryLogit()))
+    model = _model((Dense("predictions", 1), BinaryLogit()))
     start = ggn.from_matrix(
         jnp.asarray(best[:, None], jnp.float32),
         {"kernel": jnp.zeros((2, 1)), "bias": jnp.zeros(1)},
@@ -142,7 +143,7 @@ def test_bayesian_logistic_regression_is_the_map_and_the_inverse_hessian():
 @pytest.mark.parametrize("pair", [("last_full", "diag"), ("last_kron", "kron")])
 def test_the_last_layer_is_the_whole_network_where_there_is_only_one(pair, blobs):
     """The same draws of the last layer and of the linearised network, or the same diagonal."""
-    model = _model((chain.Dense("predictions", 3),))
+    model = _model((Dense("predictions", 3),))
     start = jax.jit(model.init)(jax.random.key(5), blobs.train.images)
     states, predictions = [], []
     for structure in pair:
@@ -220,7 +221,7 @@ def test_the_whole_network_is_fitted_on_a_grid(blobs, start):
 
 
 def test_scales_of_an_affine_layer_stay_what_they_are(blobs):
-    layers = (chain.Dense("hidden", 4), chain.Affine("scale"), chain.Dense("predictions", 3))
+    layers = (Dense("hidden", 4), Affine("scale"), Dense("predictions", 3))
     method = laplace(_model(layers), TX, "diag", prior_precision=1.0, num_samples=2)
     state = jax.jit(method.init)(jax.random.key(0), blobs.train.images[:1])
     state = method.finish(jax.random.key(1), state, blobs)
@@ -255,11 +256,11 @@ def _refused(layers, shape, structure):
 
 
 def test_networks_that_do_not_fit_are_refused_in_one_line():
-    wide = (chain.Dense("predictions", 1000),)
+    wide = (Dense("predictions", 1000),)
     assert "structure=last_kron" in _refused(wide, (1, 4096), "last_full")
     assert "structure=diag" in _refused(wide, (1, 9000), "last_kron")
     assert "structure=last_kron" in _refused(wide, (1, 9000), "kron")
-    conv = (chain.Conv("conv", 3), chain.GlobalPool("average"))
+    conv = (Conv("conv", 3), GlobalPool("average"))
     assert "structure=kron" in _refused(conv, (1, 4, 4, 3), "last_kron")
 
 
@@ -271,7 +272,7 @@ def test_a_black_box_is_refused():
 
 
 def test_a_last_layer_with_something_after_it_is_refused(blobs):
-    layers = (chain.Dense("predictions", 3), chain.Rescale(5.0))
+    layers = (Dense("predictions", 3), Rescale(5.0))
     method = laplace(_model(layers), TX)
     state = jax.jit(method.init)(jax.random.key(0), blobs.train.images[:1])
     with pytest.raises(UserError, match="more than a softmax"):

@@ -9,6 +9,7 @@ import pytest
 from research.method import Batch, batch_metrics
 from research.methods.point import mixup, point
 from research.models import chain
+from research.models.layers import Dense
 from research.models.preprocess import PREPROCESS
 from research.runtime.errors import UserError
 from research.runtime.mesh import data_mesh, shard
@@ -20,7 +21,7 @@ START = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), START)
 
 @pytest.fixture(scope="module")
 def model():
-    return chain.as_model(chain.Chain((chain.Dense("predictions", 3),)))
+    return chain.as_model(chain.Chain((Dense("predictions", 3),)))
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from research.data.dataset import Dataset, Split
 from research.method import Batch, predict
 from research.methods.sngp import Head, random_features, sngp, spectral_normalise
 from research.models import chain
+from research.models.layers import BinaryLogit, Conv, Dense, Dropout, GlobalPool
 from research.runtime.errors import UserError
 
 FEATURES, CLASSES, AMPLITUDE = 24, 3, 2.0
@@ -86,9 +87,9 @@ def _dataset(split):
 def fitted(split):
     """(method, state after training, state after `finish`)."""
     layers = (
-        chain.Dense("hidden", 8, "relu"),
-        chain.Dropout(0.5),
-        chain.Dense("predictions", CLASSES),
+        Dense("hidden", 8, "relu"),
+        Dropout(0.5),
+        Dense("predictions", CLASSES),
     )
     model = chain.as_model(chain.Chain(layers))
     method = sngp(
@@ -185,7 +186,7 @@ def test_farther_from_the_data_is_less_sure(fitted, split):
 
 def test_the_posterior_of_one_logit_of_two_classes(split):
     """A network with one output z has the logits (0, z): p (1 - p) is that of class 1."""
-    layers = (chain.Dense("predictions", 1), chain.BinaryLogit())
+    layers = (Dense("predictions", 1), BinaryLogit())
     method = sngp(chain.as_model(chain.Chain(layers)), optax.sgd(0.1), 60, FEATURES, amplitude=1.0)
     state = method.init(jax.random.key(0), jnp.asarray(split.images[:1]))
     beta = jax.random.normal(jax.random.key(2), state.beta.shape)
@@ -198,7 +199,7 @@ def test_the_posterior_of_one_logit_of_two_classes(split):
 
 
 def test_a_network_that_ends_in_no_dense_layer_is_refused():
-    layers = (chain.Conv("maps", 2, activation="linear"), chain.GlobalPool("average"))
+    layers = (Conv("maps", 2, activation="linear"), GlobalPool("average"))
     method = sngp(chain.as_model(chain.Chain(layers)), optax.sgd(0.1), 60)
     with pytest.raises(UserError, match="sngp: the network ends in maps, not a dense layer"):
         method.init(jax.random.key(0), jnp.zeros((1, 4, 4, 3)))
@@ -215,7 +216,7 @@ def test_a_network_that_ends_in_no_dense_layer_is_refused():
     ],
 )
 def test_bad_options_are_refused(option, value, wanted):
-    model = chain.as_model(chain.Chain((chain.Dense("predictions", 2),)))
+    model = chain.as_model(chain.Chain((Dense("predictions", 2),)))
     with pytest.raises(UserError) as told:
         sngp(model, optax.sgd(0.1), 60, **{option: value})
     assert str(told.value) == f"sngp({option}={value}): give a {wanted}"

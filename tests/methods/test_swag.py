@@ -9,6 +9,7 @@ import pytest
 from research.method import Batch
 from research.methods.swag import collect, draw_weights, nothing_collected, swag, variances
 from research.models import chain
+from research.models.layers import Dense
 from research.runtime.errors import UserError
 
 DRAWS = 20_000
@@ -112,7 +113,7 @@ def test_small_variance_of_a_large_weight_is_not_rounding_error():
 @pytest.fixture(scope="module")
 def run():
     """20 steps of 4 an epoch, the snapshots from the fifth step on; and every step's weights."""
-    model = chain.as_model(chain.Chain((chain.Dense("predictions", 3),)))
+    model = chain.as_model(chain.Chain((Dense("predictions", 3),)))
     images = jax.random.normal(jax.random.key(0), (8, 2))
     batch = Batch(images, jnp.arange(8) % 3)
     options = {"num_steps": 20, "steps_per_epoch": 4}

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from research.models import chain
+from research.models.layers import BinaryLogit, Conv, Dense, Flatten, GlobalPool, Pool
 from research.posteriors import curvature, ggn
 
 KINDS = ("full", "kron", "diag")
@@ -73,13 +74,13 @@ def _assert_close(found, wanted):
     np.testing.assert_allclose(found, wanted, atol=2e-6 * np.abs(wanted).max())
 
 
-LINEAR = (chain.Dense("predictions", 3),)
-MLP = (chain.Dense("hidden", 4, "tanh"), chain.Dense("predictions", 3))
+LINEAR = (Dense("predictions", 3),)
+MLP = (Dense("hidden", 4, "tanh"), Dense("predictions", 3))
 CONV = (
-    chain.Conv("conv", 2, (3, 2), (2, 1), "SAME", "tanh"),
-    chain.Pool("max"),
-    chain.Flatten(),
-    chain.Dense("predictions", 3),
+    Conv("conv", 2, (3, 2), (2, 1), "SAME", "tanh"),
+    Pool("max"),
+    Flatten(),
+    Dense("predictions", 3),
 )
 MAPS = (3, 6, 5, 2)  # B, H, W, C
 
@@ -102,7 +103,7 @@ def test_the_last_layer_of_a_deep_network_is_exact_in_full():
 
 
 def test_one_logit_of_two_classes_gives_the_hessian_of_logistic_regression():
-    model, params, images = _network(chain.Dense("predictions", 1), chain.BinaryLogit())
+    model, params, images = _network(Dense("predictions", 1), BinaryLogit())
     z = np.asarray(model.apply(params, images), np.float64)[:, 1]
     p = 1 / (1 + np.exp(-z))
     design = np.column_stack([np.asarray(images, np.float64), np.ones(5)])
@@ -127,8 +128,8 @@ def test_the_diagonal_of_a_convolution_is_exact():
 
 @pytest.mark.parametrize(("padding", "strides"), [("SAME", (2, 3)), ("VALID", (1, 2))])
 def test_patches_times_the_matrix_is_the_convolution(padding, strides):
-    layer = chain.Conv("conv", 4, (3, 2), strides, padding, "linear")
-    model, params, images = _network(layer, chain.GlobalPool("average"), shape=(2, 7, 6, 3))
+    layer = Conv("conv", 4, (3, 2), strides, padding, "linear")
+    model, params, images = _network(layer, GlobalPool("average"), shape=(2, 7, 6, 3))
 
     @jax.jit
     def both(params, images):
@@ -161,9 +162,9 @@ def test_kfac_is_not_exact_in_general():
 def test_kfac_of_a_convolution_is_exact_where_patches_are_equal_and_one_position_matters():
     """With T equal patches, A has them all and G a share 1/T of the one that counts."""
     layers = (
-        chain.Conv("conv", 2, (2, 2), padding="VALID", activation="tanh"),
-        chain.Flatten(),
-        chain.Dense("predictions", 3),
+        Conv("conv", 2, (2, 2), padding="VALID", activation="tanh"),
+        Flatten(),
+        Dense("predictions", 3),
     )
     model, params, images = _network(*layers, shape=(2, 4, 3, 2))
     constant = jnp.broadcast_to(images[:1, :1, :1], images.shape)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from research.models import chain
+from research.models.layers import Affine, Conv, Dense, GlobalPool, Pool
 from research.posteriors.estimators import ESTIMATORS
 from research.posteriors.mean_field import MeanField, around, sigma
 from research.posteriors.parameters import join
@@ -17,18 +18,18 @@ DRAWS = 2000
 # Most of the time goes into compiling, not into the draws.
 jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 NETWORKS = {
-    "dense": ((chain.Dense("hidden", 5, "relu"), chain.Dense("predictions", 2)), (3, 4)),
+    "dense": ((Dense("hidden", 5, "relu"), Dense("predictions", 2)), (3, 4)),
     "conv": (
         (
-            chain.Conv("conv1", 3),
-            chain.Pool("max"),
-            chain.Conv("conv2", 3),  # on a 2x2 map: by patches
-            chain.GlobalPool("average"),
-            chain.Dense("predictions", 2),
+            Conv("conv1", 3),
+            Pool("max"),
+            Conv("conv2", 3),  # on a 2x2 map: by patches
+            GlobalPool("average"),
+            Dense("predictions", 2),
         ),
         (2, 4, 4, 2),
     ),
-    "one conv": ((chain.Conv("conv1", 2, strides=(2, 2), activation="linear"),), (2, 4, 4, 2)),
+    "one conv": ((Conv("conv1", 2, strides=(2, 2), activation="linear"),), (2, 4, 4, 2)),
 }
 # Local noise of a convolution is right at every position, but not across them.
 CASES = [(e, n) for e in ESTIMATORS for n in ("dense", "one conv" if e == "local" else "conv")]
@@ -95,7 +96,7 @@ def test_logits_have_the_mean_and_variance_of_weight_draws(estimator, name, brut
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_pitfall_14_only_the_shared_draw_couples_examples(estimator):
-    layers = (chain.Dense("predictions", 1),)
+    layers = (Dense("predictions", 1),)
     apply = chain.as_model(chain.Chain(layers)).apply
     images = jnp.array([[1.0, 2.0], [2.0, -0.5], [0.5, 1.0]])
     posterior = around(
@@ -137,7 +138,7 @@ def test_gradients_are_unbiased(estimator):
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_gradient_variance_against_batch_size(estimator):
     """Wen et al. 2018, theorem 2: the shared draw's flattens, the others' fall as 1/N."""
-    apply = chain.as_model(chain.Chain((chain.Dense("predictions", 1),))).apply
+    apply = chain.as_model(chain.Chain((Dense("predictions", 1),))).apply
     images = jnp.abs(jax.random.normal(jax.random.key(0), (256, 4)))
     posterior = around({"predictions/kernel": jnp.full((4, 1), 0.3)}, 0.5, "none")
     deterministic = {"predictions/bias": jnp.zeros(1)}
@@ -162,7 +163,7 @@ def test_gradient_variance_against_batch_size(estimator):
 
 def test_pitfall_13_flipout_keeps_a_kernels_noise_constant_over_space():
     """On a constant image every position sees the same kernel, so the noise is one number."""
-    apply = chain.as_model(chain.Chain((chain.Conv("conv", 2, (1, 1), activation="linear"),))).apply
+    apply = chain.as_model(chain.Chain((Conv("conv", 2, (1, 1), activation="linear"),))).apply
     images = jnp.ones((3, 4, 4, 2))
     weights = {"conv/kernel": jnp.ones((1, 1, 2, 2)), "conv/bias": jnp.zeros(2)}
     posterior = around(weights, 0.5, "none")
@@ -190,7 +191,7 @@ def test_a_network_that_was_traced_before_gets_the_same_noise():
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_certain_layers_pass_through_and_scales_are_drawn(estimator):
-    layers = (chain.Dense("fc", 3), chain.Affine("norm"), chain.Dense("predictions", 2))
+    layers = (Dense("fc", 3), Affine("norm"), Dense("predictions", 2))
     model = chain.as_model(chain.Chain(layers))
     images = jax.random.normal(jax.random.key(0), (4, 3))
     params = jit(model.init)(jax.random.key(1), images)
@@ -223,7 +224,7 @@ def test_any_flax_module_will_do(estimator):
 
 
 def test_local_noise_of_dead_inputs_has_a_finite_gradient():
-    apply = chain.as_model(chain.Chain((chain.Conv("conv", 2),))).apply
+    apply = chain.as_model(chain.Chain((Conv("conv", 2),))).apply
     posterior = around(
         {"conv/kernel": jnp.ones((3, 3, 1, 2)), "conv/bias": jnp.zeros(2)}, 0.1, "none"
     )

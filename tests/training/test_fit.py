@@ -7,6 +7,7 @@ import pytest
 from research.data.dataset import Dataset, Split
 from research.method import predict
 from research.models import chain
+from research.models.layers import Dense, Dropout
 from research.runtime.errors import UserError
 from research.runtime.mesh import data_mesh
 from research.runtime.run import Run
@@ -14,7 +15,7 @@ from research.training.fit import Problem, TrainingOptions, fit
 from research.training.recipe import parse
 
 CLASSES, OPTIONS = 3, TrainingOptions(4, 16, learning_rate=0.03, save_seconds=0.0)
-LAYERS = (chain.Dense("hidden", 8, "relu"), chain.Dropout(0.1), chain.Dense("predictions", CLASSES))
+LAYERS = (Dense("hidden", 8, "relu"), Dropout(0.1), Dense("predictions", CLASSES))
 MODEL = chain.as_model(chain.Chain(LAYERS))
 
 

@@ -16,6 +16,7 @@ from research.methods.ensemble import ensemble
 from research.methods.mc_dropout import mc_dropout
 from research.methods.point import point
 from research.models import chain
+from research.models.layers import Conv, Dense, Dropout, Flatten, Pool
 from research.models.preprocess import PREPROCESS
 from research.runtime import checkpoint
 from research.runtime.errors import Interrupted, UserError
@@ -26,11 +27,11 @@ from research.training.loop import TrainingPlan, train
 
 SIZE, EXAMPLES, BATCH, EPOCHS = 8, 44, 16, 5
 LAYERS = (
-    chain.Conv("conv", 4),
-    chain.Pool("max"),
-    chain.Flatten(),
-    chain.Dropout(0.3),
-    chain.Dense("predictions", 2),
+    Conv("conv", 4),
+    Pool("max"),
+    Flatten(),
+    Dropout(0.3),
+    Dense("predictions", 2),
 )
 SCHEDULE = optax.cosine_decay_schedule(0.05, 100)
 STEPS_AN_EPOCH = EXAMPLES // BATCH

@@ -4,13 +4,14 @@ import optax
 import pytest
 
 from research.models import chain
+from research.models.layers import Dense
 from research.runtime.errors import UserError
 from research.training import recipe
 from research.training.recipe import Context, Recipe, parse
 
 
 def _context():
-    model = chain.as_model(chain.Chain((chain.Dense("predictions", 2),)))
+    model = chain.as_model(chain.Chain((Dense("predictions", 2),)))
     return Context(model, 10, 4, 2, optax.sgd(0.1), 0.1)
 
 

@@ -11,12 +11,13 @@ from research.method import Batch
 from research.methods.bayes_by_backprop import bayes_by_backprop
 from research.methods.point import point
 from research.models import chain
+from research.models.layers import Dense
 from research.runtime import checkpoint
 from research.runtime.errors import UserError
 from research.training.sweep import Data, SweepPlan, sweep
 
 GENERATOR = np.random.default_rng(0)
-MODEL = chain.as_model(chain.Chain((chain.Dense("h", 8, "relu"), chain.Dense("predictions", 3))))
+MODEL = chain.as_model(chain.Chain((Dense("h", 8, "relu"), Dense("predictions", 3))))
 PLAN = SweepPlan(epochs=4, batch_size=10, evaluate_every=2, keep_by="nll", save_seconds=0.0)
 ONE = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:1])
 EIGHT = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
