@@ -112,7 +112,8 @@ def _explain(box: str) -> str:
 
 def run(main: Callable[[Config], None], config_type: type[Config]) -> None:
     """Parses, runs and turns the user's errors, and the disk's, into one line and exit code 2."""
-    sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be text
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be text
     try:
         main(parse(config_type))
     except UserError as error:

@@ -131,7 +131,7 @@ def _examine_missing(planned: list[tuple], directory: Path, data_dir: str | None
     done = {(row["fault"], row["data"], row["strength"], row["seed"]): row for row in rows}
     for case in tqdm(planned, desc="examining", unit="case", disable=None):
         if case not in done:
-            done[case] = examine(*case, data_dir)
+            done[case] = examine(*case, data_dir=data_dir)
             lines = "".join(json.dumps(row) + "\n" for row in done.values())
             write_whole(path, lambda part, text=lines: part.write_text(text))
     return [done[case] for case in planned]

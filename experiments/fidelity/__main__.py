@@ -78,8 +78,8 @@ PRESETS = {
 def two_moons(seed: int) -> Split:
     """Two half circles with noise around the origin: images [N, 2], labels [N]."""
     points, labels = make_moons(NUM_TRAIN, noise=NOISE, random_state=seed)
-    points = (points - [0.5, 0.25]).astype(np.float32)
-    return Split(points, labels.astype(np.int32), np.arange(NUM_TRAIN).astype(str))
+    points = (np.asarray(points) - [0.5, 0.25]).astype(np.float32)
+    return Split(points, np.asarray(labels, np.int32), np.arange(NUM_TRAIN).astype(str))
 
 
 def plane() -> np.ndarray:

@@ -69,13 +69,13 @@ def nuts(
         noise = optax.tree_utils.tree_random_like(start_key, shapes, jax.random.normal)
         start = jax.tree.map(lambda leaf: leaf / jnp.sqrt(precision), noise)
         warm = blackjax.window_adaptation(blackjax.nuts, log_posterior)
-        (state, parameters), _ = warm.run(warm_key, start, num_steps=length.warmup)
+        (state, parameters), _ = warm.run(warm_key, start, num_steps=length.warmup)  # pyright: ignore[reportCallIssue]
         step = blackjax.nuts(log_posterior, **parameters).step
 
         def one(state, key):
             state, info = step(key, state)
-            probs = jax.nn.softmax(model.apply(state.position, grid))
-            return state, (probs, info.is_divergent)
+            probs = jax.nn.softmax(model.apply(state.position, grid))  # pyright: ignore[reportAttributeAccessIssue]
+            return state, (probs, info.is_divergent)  # pyright: ignore[reportAttributeAccessIssue]
 
         return jax.lax.scan(one, state, jax.random.split(draw_key, length.draws))[1]
 

@@ -170,7 +170,7 @@ def examine(case: Case, seeds: int) -> tuple[list[dict], list[dict]]:
             for name in case.evaluated
         }
 
-    rows, baseline, diagnosis = [], None, None
+    rows, baseline, diagnosis = [], None, []
     bar = tqdm((BASELINE, *case.remedies), desc=case.name, leave=False, disable=None)
     for remedy in bar:
         fitted, sets = _train(case, remedy, drawn, keys)

@@ -63,8 +63,8 @@ def _cell(row: dict | None) -> str:
         return ""
     digits = DIGITS[row["metric"]]
     numbers = [row["value"], row["low"], row["high"]]
-    value, low, high = (None if x is None else f"{x:.{digits}f}" for x in numbers)
-    return value if low is None else f"{value} [{low}, {high}]"
+    value, low, high = ("" if x is None else f"{x:.{digits}f}" for x in numbers)
+    return f"{value} [{low}, {high}]" if low else value
 
 
 def panels(result: dict) -> dict[tuple[str, str], dict[str, ByMetric]]:

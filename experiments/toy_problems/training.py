@@ -122,11 +122,12 @@ def _trainer(recipe: Recipe, network: Network, epochs: int, batch_size: int):
 
 def _finish(method: Method, key: jax.Array, state: Any, train: Batch, valid: Batch) -> Any:
     """Calls `finish` of the method for one seed."""
-    train, valid = (
-        Split(*map(np.asarray, rows), np.arange(len(rows.labels)).astype(str))
+    splits = [
+        Split(np.asarray(rows.images), np.asarray(rows.labels), ids.astype(str))
         for rows in (train, valid)
-    )
-    return method.finish(key, state, Dataset("", CLASSES, train, valid, valid))
+        for ids in (np.arange(len(rows.labels)),)
+    ]
+    return method.finish(key, state, Dataset("", CLASSES, splits[0], splits[1], splits[1]))
 
 
 def fit(

@@ -137,7 +137,7 @@ def search(task: Task, config: Config, study: optuna.Study, space: Search, direc
     bar = tqdm(total=config.trials, initial=first, desc="tuning", unit="trial", disable=None)
     with bar:
         while config.minutes is None or time.monotonic() - started < 60 * config.minutes:
-            arguments = study, directory, *space, config.trials, config.seed
+            arguments = (study, directory, space.space, space.defaults, config.trials, config.seed)
             with tune_study.claim(*arguments) as claimed:
                 if claimed is None:
                     break

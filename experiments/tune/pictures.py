@@ -69,7 +69,7 @@ def importance(result: dict) -> Markup:
         result: the contents of result.json.
     """
     shares = {name: o["importance"] or 0.0 for name, o in result["options"].items()}
-    ranked = sorted(shares, key=shares.get, reverse=True)
+    ranked = sorted(shares, key=lambda name: shares[name], reverse=True)
     with style():
         figure = new_figure(0.42 * len(ranked) + 0.7)
         ax = figure.add_subplot()

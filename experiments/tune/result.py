@@ -123,8 +123,8 @@ def describe(
         "method": method,
         "options": {
             name: {
-                "low": distribution.low,
-                "high": distribution.high,
+                "low": distribution.low,  # pyright: ignore[reportAttributeAccessIssue]
+                "high": distribution.high,  # pyright: ignore[reportAttributeAccessIssue]
                 "default": space.defaults[name],
                 "best": best["options"][name],
                 "importance": share.get(name),

@@ -49,7 +49,7 @@ def layers_of(
         image_size: of the images, before any frozen base.
     """
     if config.network.model:
-        layers = import_keras(config.network.model).layers
+        layers = import_keras(config.network.model).layers or ()
     else:
         image = classifier.dataset.train.example
         shapes = jax.eval_shape(classifier.model.init, jax.random.key(0), image)

@@ -14,7 +14,7 @@ import fcntl
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import optuna
@@ -97,7 +97,11 @@ def _complete(study: optuna.Study) -> list[FrozenTrial]:
 
 def best(study: optuna.Study) -> FrozenTrial | None:
     """The trial of lowest validation NLL; None: none has been trained to its end."""
-    return min(_complete(study), key=lambda trial: trial.value, default=None)
+
+    def nll(trial: FrozenTrial) -> Any:
+        return trial.value
+
+    return min(_complete(study), key=nll, default=None)
 
 
 def with_defaults(study: optuna.Study) -> FrozenTrial | None:

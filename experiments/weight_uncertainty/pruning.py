@@ -148,11 +148,12 @@ def rows(cell: Cell, errors: np.ndarray, num_images: int, as_paper: bool) -> lis
     has_target = cell.method.startswith("mixture") and cell.units == 1200
     lines = []
     for level, values in zip(SWEEP, errors, strict=True):
-        ours = (100 * x for x in interval(values, num_images))
+        ours, low, high = (100 * x for x in interval(values, num_images))
         target = None
         if has_target and level in PAPER:
             target = Target(PAPER[level], WITHIN[level], as_paper)
-        lines.append(records.row("2", title, f"{100 * level:g} % removed", *ours, target))
+        removed = f"{100 * level:g} % removed"
+        lines.append(records.row("2", title, removed, ours, low, high, target))
     return lines
 
 

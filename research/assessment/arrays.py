@@ -177,7 +177,7 @@ def _dataset(inputs: np.ndarray, labels: np.ndarray, valid, seed: int) -> Datase
         for images, of in ((inputs, labels), others)
     ]
     classes = tuple(str(k) for k in range(1 + max(int(split.labels.max()) for split in splits)))
-    dataset = Dataset("arrays", classes, *splits, splits[1])
+    dataset = Dataset("arrays", classes, splits[0], splits[1], splits[1])
     return dataset._replace(fingerprint=identify("arrays", (inputs, labels, *others), dataset))
 
 

@@ -126,7 +126,7 @@ def _method(assessment: Assessment, name: str, title: str, about: str) -> dict:
 
 def _plain(value: Any) -> Any:
     """Turns NumPy and NamedTuples into what JSON holds; NaN and infinity become None."""
-    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+    if hasattr(value, "_asdict"):
         return {name: _plain(item) for name, item in value._asdict().items()}
     if isinstance(value, np.ndarray):
         return [_plain(item) for item in value.tolist()]

@@ -10,7 +10,7 @@ that of the mean of the S tempered distributions.
 """
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.optimize import brentq, minimize_scalar
@@ -60,7 +60,9 @@ def fit_temperature(log_probs: np.ndarray, labels: np.ndarray) -> Fit:
     if best in (0, len(grid) - 1):
         return Fit(1.0, 0.0, np.inf, nll(0.0), nll(0.0), -1 if best == 0 else 1)
     bracket = grid[best - 1], grid[best + 1]
-    u = minimize_scalar(nll, bounds=bracket, method="bounded", options={"xatol": 1e-9}).x
+    options = {"xatol": 1e-9}
+    found: Any = minimize_scalar(nll, bounds=bracket, method="bounded", options=options)
+    u = found.x
     # Profile likelihood: the total NLL rises by half the chi-squared quantile at the interval's
     # ends.
     ceiling = nll(u) + chi2.ppf(0.95, df=1) / 2 / len(labels)
@@ -69,8 +71,8 @@ def fit_temperature(log_probs: np.ndarray, labels: np.ndarray) -> Fit:
         return nll(v) - ceiling
 
     bound = LOG_T_BOUND
-    low = np.exp(brentq(excess, -bound, u)) if excess(-bound) > 0 else 0.0
-    high = np.exp(brentq(excess, u, bound)) if excess(bound) > 0 else np.inf
+    low = np.exp(float(brentq(excess, -bound, u))) if excess(-bound) > 0 else 0.0
+    high = np.exp(float(brentq(excess, u, bound))) if excess(bound) > 0 else np.inf
     return Fit(float(np.exp(u)), float(low), float(high), nll(0.0), nll(u), 0)
 
 

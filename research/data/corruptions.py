@@ -40,7 +40,7 @@ HIGHEST = jax.lax.Precision.HIGHEST  # an accelerator's short floats would be a 
 
 # JPEG.
 BLOCK = 8
-COSINES = dct(np.eye(BLOCK), axis=0, norm="ortho").astype(np.float32)  # D [frequency, place]
+COSINES = np.asarray(dct(np.eye(BLOCK), axis=0, norm="ortho"), np.float32)  # D [frequency, place]
 LUMINANCE = np.array(
     [
         [16, 11, 10, 16, 24, 40, 51, 61],

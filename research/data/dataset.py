@@ -15,12 +15,15 @@ class Images(Protocol):
     @property
     def shape(self) -> tuple[int, ...]:
         """[N, H, W, 3]."""
+        ...
 
     def __getitem__(self, index: Any, /) -> np.ndarray:
         """Images [n, H, W, 3] uint8 at `index` [n]."""
+        ...
 
     def __len__(self) -> int:
         """N."""
+        ...
 
 
 class Split(NamedTuple):

@@ -244,7 +244,8 @@ def read_predictions(
         raise _error(path, "split and ids must have one entry a row")
     scores = _as_two_classes(scores.astype(np.float64), kind)
     num_classes = scores.shape[1]
-    classes = tuple(np.ravel(arrays.get("classes", np.arange(num_classes))).astype(str).tolist())
+    names = arrays["classes"] if "classes" in arrays else np.arange(num_classes)
+    classes = tuple(np.ravel(names).astype(str).tolist())
     if len(classes) != num_classes or len(set(classes)) != num_classes:
         raise _error(
             path,

@@ -4,7 +4,7 @@ A logistic regression is cross-validated to tell one sample from the other (Lope
 Where it can, its AUROC is above one half.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
@@ -70,7 +70,7 @@ def two_sample_test(
         score[held] = model.decision_function(x[held])
     weighted = weights / weights.mean()
 
-    def area(counts):
+    def area(counts) -> Any:
         return auroc(score, side, weights=weighted * (1 if counts is None else counts))
 
     def one(counts):

@@ -21,7 +21,7 @@ times the cost.)
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
 import jax
@@ -203,9 +203,8 @@ def batch_ensemble(
         trained = state.params, state.own
         gradients, metrics = jax.grad(loss, has_aux=True)(trained)
         updates, opt_state = tx.update(gradients, state.opt_state, trained)
-        return BatchEnsembleState(
-            *optax.apply_updates(trained, updates), opt_state, state.count + 1
-        ), metrics
+        params, own = cast(tuple, optax.apply_updates(trained, updates))
+        return BatchEnsembleState(params, own, opt_state, state.count + 1), metrics
 
     def draw(key, state, index):
         key, member = jax.random.fold_in(key, index), index // per_member

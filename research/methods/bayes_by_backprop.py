@@ -15,7 +15,7 @@ fast as `point`. Where weights far outnumber images, a prior around 0 at β = 1 
 data, and the network predicts the same for every image: a lower `beta` or `bayes=head` helps.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -90,7 +90,7 @@ class PriorOptions(NamedTuple):
                 return priors.laplace(jax.tree.map(lambda s: s * 0.5**0.5, scale))
             case "mixture":
                 return priors.mixture(self.mixture_pi, self.mixture_sigma_1, self.mixture_sigma_2)
-            case "hierarchical":
+            case _:  # "hierarchical"
                 return priors.hierarchical()
 
 
@@ -196,7 +196,7 @@ def bayes_by_backprop(
 
         def objective(trained):
             keys = jax.random.split(key, train_samples)
-            passes = [pass_once(k, *trained, state.centre, batch) for k in keys]
+            passes = [pass_once(k, trained[0], trained[1], state.centre, batch) for k in keys]
             metrics = jax.tree.map(lambda *values: sum(values) / train_samples, *passes)
             return _with_loss(metrics, trained[0], num_train, weight)
 
@@ -205,8 +205,12 @@ def bayes_by_backprop(
         # Weight decay is a prior, and stochastic weights have one: for the decay they are 0.
         decayed = jax.tree.map(jnp.zeros_like, state.posterior), state.deterministic
         updates, opt_state = tx.update(gradients, state.opt_state, decayed)
-        moved = optax.apply_updates(trained, updates)
-        return BayesByBackpropState(*moved, state.centre, opt_state, state.step + 1), metrics
+        posterior, deterministic = cast(tuple, optax.apply_updates(trained, updates))
+        step = state.step + 1
+        return (
+            BayesByBackpropState(posterior, deterministic, state.centre, opt_state, step),
+            metrics,
+        )
 
     def draw(key, state, index):
         weights = mean_field.sample(jax.random.fold_in(key, index), state.posterior)

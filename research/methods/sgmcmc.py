@@ -128,7 +128,7 @@ def hamiltonian(
     return jax.tree.map(jnp.add, params, velocity), velocity
 
 
-def prior_energy(params: Any, precision: float | None) -> jax.Array:
+def prior_energy(params: Any, precision: float | None) -> Any:
     """-log N(w; 0, 1/precision), summed over the weights, without its constant.
 
     Args:

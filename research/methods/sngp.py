@@ -34,7 +34,7 @@ instead the length scale is in units of |h| of the first training image in the i
 import math
 from collections.abc import Callable
 from functools import reduce
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
 import jax
@@ -235,7 +235,7 @@ def sngp(
         trained = state.params, state.beta
         gradients, metrics = jax.grad(loss, has_aux=True)(trained)
         updates, opt_state = tx.update(gradients, state.opt_state, trained)
-        params, beta = optax.apply_updates(trained, updates)
+        params, beta = cast(tuple, optax.apply_updates(trained, updates))
         vectors = {}
         for name, vector in state.vectors.items():
             kernel, vectors[name] = spectral_normalise(params[name]["kernel"], vector, norm_bound)
@@ -248,7 +248,8 @@ def sngp(
         return state.params, state.beta + moved, state.head
 
     def apply(network, images):
-        return model.likelihood.predictive(logits_of(*network, images))  # [B, K]
+        params, beta, head = network
+        return model.likelihood.predictive(logits_of(params, beta, head, images))  # [B, K]
 
     def finish(key, state, dataset):
         del key

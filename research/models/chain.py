@@ -5,6 +5,7 @@ and weights are copied, by name.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -162,7 +163,7 @@ def as_model(module: nn.Module, preprocess: Callable = lambda images: images) ->
     def init(key, images):
         return module.init(key, preprocess(images))["params"]
 
-    def apply(params, images, key=None):
+    def apply(params, images, key=None) -> Any:
         rngs = None if key is None else {"dropout": key}
         return module.apply({"params": params}, preprocess(images), rngs=rngs)
 

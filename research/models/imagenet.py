@@ -16,6 +16,7 @@ import threading
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import h5py
 import jax
@@ -109,7 +110,7 @@ def _checked(arrays: dict[str, list[np.ndarray]], names, path: Path) -> dict:
     return params
 
 
-def features(params: dict, images) -> jax.Array:
+def features(params: dict, images) -> Any:
     """VGG16's last maps [B, h, w, C] of preprocessed images [B, H, W, 3], at any width."""
     layers = tuple(
         x._replace(features=len(params[x.name]["bias"])) if isinstance(x, Conv) else x

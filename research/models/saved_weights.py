@@ -5,6 +5,7 @@ such a file is executed when it is read.
 """
 
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -44,7 +45,8 @@ def read_weights(path: Path, like: dict, option: str) -> dict:
             "give the weights.safetensors of an earlier run",
             value=path,
         ) from error
-    wanted = {name: leaf.shape for name, leaf in flatten_dict(like, sep="/").items()}
+    leaves: dict[str, Any] = flatten_dict(like, sep="/")
+    wanted = {name: leaf.shape for name, leaf in leaves.items()}
     found = {name: array.shape for name, array in arrays.items()}
     for name in sorted(wanted.keys() | found.keys()):
         if wanted.get(name) != found.get(name):

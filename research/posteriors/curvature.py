@@ -125,7 +125,7 @@ def output_covariance(curvature: Full | Kron, tau: jax.Array, a: jax.Array) -> j
 
 def choose_layers(
     model: Model, params: Any, structure: str, classes: int
-) -> dict[str, tuple[int, int]]:
+) -> dict[str, tuple[int, ...]]:
     """The layers that are uncertain, and their sizes D by F.
 
     Args:

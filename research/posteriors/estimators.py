@@ -16,7 +16,7 @@ weights (a scale per channel) are sampled once for the batch by every estimator.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -68,7 +68,7 @@ def _linear_paths(apply: Callable, params: dict, images: jax.Array) -> set[str]:
     return paths
 
 
-def _linear(module: nn.Module, kernel: jax.Array, x: jax.Array) -> jax.Array:
+def _linear(module: nn.Module, kernel: jax.Array, x: jax.Array) -> Any:
     """The same layer with another kernel and no bias: same strides, same way to convolve."""
     layer = module.clone(parent=None, name=INNER, use_bias=False)
     return layer.apply({"params": {"kernel": kernel}}, x)

@@ -20,6 +20,7 @@ J^T l_k = sum_t a_t g_kt^T.
 """
 
 import math
+from typing import cast
 
 import flax.linen as nn
 import jax
@@ -51,7 +52,7 @@ def _patches(module: nn.Conv, images: jax.Array) -> jax.Array:
     size = images.shape[1:3]
     pads = jax.lax.padtype_to_pads(size, module.kernel_size, module.strides, module.padding)
     images = jnp.pad(images, ((0, 0), *pads, (0, 0)))
-    (kh, kw), (sh, sw) = module.kernel_size, module.strides
+    (kh, kw), (sh, sw) = cast(tuple, module.kernel_size), cast(tuple, module.strides)
     height, width = ((images.shape[1 + i] - (kh, kw)[i]) // (sh, sw)[i] + 1 for i in (0, 1))
     shifted = [
         images[:, i : i + sh * (height - 1) + 1 : sh, j : j + sw * (width - 1) + 1 : sw]

@@ -4,7 +4,7 @@ Blundell et al. 2015, Weight Uncertainty in Neural Networks, section 3.2: q(w) =
 σ = softplus(ρ) = log(1 + exp ρ); a draw is w = μ + σ ε with ε ~ N(0, 1).
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -91,7 +91,7 @@ def sample(key: jax.Array, posterior: MeanField) -> Leaves:
     return jax.tree.map(jnp.add, posterior.mean, noise)
 
 
-def log_prob(posterior: MeanField, weights: Leaves) -> jax.Array:
+def log_prob(posterior: MeanField, weights: Leaves) -> Any:
     """log q(weights), nats, summed over all weights."""
 
     def one(mean, deviation, weight):

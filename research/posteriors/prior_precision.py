@@ -43,7 +43,8 @@ def minimise(function, accuracy: float | None) -> float:
     if accuracy is None:
         return grid[best]
     bounds = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]
-    found = minimize_scalar(function, bounds=bounds, method="bounded", options={"xatol": accuracy})
+    options = {"xatol": accuracy}
+    found: Any = minimize_scalar(function, bounds=bounds, method="bounded", options=options)
     return found.x if found.fun < values[best] else grid[best]
 
 

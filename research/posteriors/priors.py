@@ -5,7 +5,7 @@ so its KL is log q(w) - log p(w) at the one draw w ~ q of the step.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ class Prior(NamedTuple):
     needs_draw: bool = False
 
 
-def _total(per_leaf, *trees) -> jax.Array:
+def _total(per_leaf, *trees) -> Any:
     return sum(jax.tree.leaves(jax.tree.map(lambda *leaves: jnp.sum(per_leaf(*leaves)), *trees)))
 
 

@@ -56,7 +56,7 @@ def style():
 def new_figure(height: float) -> Figure:
     """An empty figure as wide as a phone, `height` inches high."""
     figure = Figure(figsize=(WIDTH, height))
-    figure.get_layout_engine().set(h_pad=0.08)
+    figure.get_layout_engine().set(h_pad=0.08)  # pyright: ignore[reportCallIssue]
     return figure
 
 

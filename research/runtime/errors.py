@@ -28,7 +28,7 @@ class UserError(Exception):
             value: what was given, where it is short enough to repeat.
         """
         if not problem:  # until every caller names its option
-            option, problem = None, option
+            option, problem = None, str(option)
         self.option, self.problem, self.way_out, self.value = option, problem, way_out, value
         super().__init__(self.text(option, r"\1"))
 

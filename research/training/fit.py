@@ -160,7 +160,10 @@ def fit(
     """
 
     def later(steps):  # `watch`, called with the steps that were planned before
-        return watch and (lambda step, nll: watch(steps + step, nll))
+        def watch_later(step, nll):
+            return watch and watch(steps + step, nll)
+
+        return watch and watch_later
 
     train_key, finish_key = jax.random.split(key)
     start, steps_before = None, 0

@@ -24,6 +24,7 @@ def learning_rate_schedule(
     Raises:
         UserError: there is no such schedule.
     """
+    main: optax.Schedule
     rest = max(1, num_steps - warmup_steps)
     match kind:
         case "constant":
@@ -36,8 +37,10 @@ def learning_rate_schedule(
         case "linear":
             falling = optax.linear_schedule(1.0, 0.01, max(1, int(rest * 0.4)), int(rest * 0.5))
 
-            def main(step):
+            def linear(step):
                 return learning_rate * falling(step)
+
+            main = linear
 
         case _:
             raise UserError("schedule", "unknown", f"choose {', '.join(SCHEDULES)}", value=kind)

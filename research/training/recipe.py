@@ -15,7 +15,7 @@ import inspect
 import pkgutil
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import optax
 
@@ -167,7 +167,7 @@ def parse(text: str) -> tuple[Recipe, ...]:
         UserError: there is no such method or option, or the text is not of that form.
     """
     try:
-        tree = ast.parse(f"({text},)", mode="eval").body
+        tree = cast(ast.Tuple, ast.parse(f"({text},)", mode="eval").body)
     except SyntaxError as error:
         raise UserError("methods", FORM, value=text) from error
     recipes = [_recipe(node, text) for node in tree.elts]

@@ -223,9 +223,11 @@ def _nothing_kept(states, names, num_runs: int, plan: SweepPlan, mesh: Mesh) -> 
     """What is kept before the first evaluation."""
     rows = jnp.full((len(plan.evaluated), num_runs), jnp.nan, jnp.float32)
     values = jnp.full(num_runs, jnp.inf, jnp.float32), jnp.zeros(num_runs, jnp.int32)
+    best_value, best_epoch = shard(values, mesh)
     return Kept(
         jax.tree.map(jnp.copy, states),
-        *shard(values, mesh),
+        best_value,
+        best_epoch,
         replicate({name: jnp.copy(rows) for name in names}, mesh),
         replicate(jnp.float32(0), mesh),
     )

@@ -3,6 +3,8 @@
 E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI (1998), its test part.
 """
 
+from typing import Any, cast
+
 import numpy as np
 import sklearn
 
@@ -20,7 +22,7 @@ def open_source(spec: str, data_dir: str | None = None) -> Source:
     del data_dir
     from sklearn.datasets import load_digits  # a second of imports, for this source only
 
-    bunch = load_digits()
+    bunch = cast(Any, load_digits())
     pixels = np.round(bunch.images * (255 / 16)).astype(np.uint8)  # [N, 8, 8]
     return Source(
         name=spec,

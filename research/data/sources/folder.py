@@ -113,7 +113,7 @@ def open_source(spec: str, data_dir: str | None = None) -> Source:
     if len(classes) < 2:
         raise UserError(
             "data",
-            f"only one class folder, {classes[0]!r}",
+            f"only one class folder, {next(iter(classes))!r}",
             "a classifier needs two or more",
             value=folders[TRAIN],
         )

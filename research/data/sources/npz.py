@@ -155,7 +155,10 @@ def open_source(spec: str, data_dir: str | None = None) -> Source:
     classes, labels = _classes_and_labels(spec, labels, arrays.get("classes"))
     if len(classes) < 2:
         raise UserError(
-            "data", f"only one class, {classes[0]!r}", "a classifier needs two", value=spec
+            "data",
+            f"only one class, {next(iter(classes))!r}",
+            "a classifier needs two",
+            value=spec,
         )
 
     def read(i):

@@ -8,6 +8,7 @@ there, tries the network for minutes.
 import difflib
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -109,7 +110,7 @@ def _decoder(features, name: str, **decoders):
     import tensorflow_datasets as tfds
 
     # tfds.decode.PartialDecoding would do it, but it imports TensorFlow.
-    part = tfds.features.FeaturesDict({name: features[name]})
+    part: Any = tfds.features.FeaturesDict({name: features[name]})
     return lambda record: part.deserialize_example_np(record, decoders=decoders)[name]
 
 
@@ -135,11 +136,13 @@ def open_source(spec: str, data_dir: str | None = None) -> Source:
     name = spec.removeprefix("tfds:")
     data_dir = str(data_dir or os.environ.get("TFDS_DATA_DIR", Path.home() / "tensorflow_datasets"))
     builder = _open_builder(spec, name, data_dir)
-    features = builder.info.features
+    features: Any = builder.info.features
     image, label = _feature_names(spec, builder)
     label_of = _decoder(features, label)
     bytes_of = _decoder(features, image, **{image: tfds.decode.SkipDecoding()})
-    sources = builder.as_data_source(deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
+    sources: Any = builder.as_data_source(
+        deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
+    )
 
     # "extra", "unlabelled" and the like are no part of the official train and test. A set with no
     # train at all (a new test set for an old one) is split like a folder.

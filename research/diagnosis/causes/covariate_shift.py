@@ -38,7 +38,7 @@ def examine(evidence: Evidence) -> Verdict:
         labels.append(probe.labels[name][index])
     if min(map(len, labels)) < LEAST_IMAGES or not set(labels[0]) & set(labels[1]):
         return unknown(f"Needs {LEAST_IMAGES} validation and test images of the same classes.")
-    comparison = two_sample_test(*inputs, tuple(labels), seed=evidence.seed)
+    comparison = two_sample_test(inputs[0], inputs[1], tuple(labels), seed=evidence.seed)
     apart = comparison.auroc
     valid, test = evidence.scores["valid"], evidence.scores["test"]
     change = difference_of(test.nll, valid.nll, evidence.seed)

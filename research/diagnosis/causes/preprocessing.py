@@ -40,7 +40,7 @@ def examine(evidence: Evidence) -> Verdict:
     predicted = log_probs.argmax(axis=1)
     tried = {name: predict(images) for name, predict in evidence.predict_as.items()}
     accuracy = {name: float(np.mean(x.argmax(axis=1) == labels)) for name, x in tried.items()}
-    best = max(accuracy, key=accuracy.get)
+    best = max(accuracy, key=lambda name: accuracy[name])
     # Classes that have changed places are right so seldom that any other form seems better.
     renamed = best_order(predicted, labels, log_probs.shape[1])[predicted] == labels
     gain = mean_of((tried[best].argmax(axis=1) == labels) - renamed.astype(float), evidence.seed)

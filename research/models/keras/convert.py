@@ -8,6 +8,7 @@ with our preprocessings; the one they equal takes their place.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import numpy as np
@@ -88,7 +89,7 @@ def strip_end(keras, model) -> tuple[str | None, object | None]:
     return None, None
 
 
-def _in_order(keras, model, stripped=None) -> tuple[list, object]:
+def _in_order(keras, model, stripped=None) -> tuple[list, Any]:
     """The layers on the one path to the output, and the tensor where that path begins."""
     if isinstance(model, keras.Sequential):
         return list(model.layers), model.inputs[0]
@@ -104,7 +105,7 @@ def _in_order(keras, model, stripped=None) -> tuple[list, object]:
     return layers[::-1], tensor
 
 
-def _leaves(keras, layers: list, outer: str = "") -> Iterator[tuple[str, object]]:
+def _leaves(keras, layers: list, outer: str = "") -> Iterator[tuple[str, Any]]:
     """(name of the enclosing model, layer) of every layer, nested models opened."""
     for layer in layers:
         if not isinstance(layer, keras.Model):

@@ -13,6 +13,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import h5py
 
@@ -184,7 +185,7 @@ def _check_no_code(keras, node, layer: str, path: Path) -> None:
         _check_no_code(keras, value, layer, path)
 
 
-def open_model(path: str | Path):
+def open_model(path: str | Path) -> Any:
     """Loads a whole saved Keras model, `.keras` or legacy `.h5`, told apart by content.
 
     Returns:
