@@ -3,9 +3,9 @@
     launch/run.sh experiments.speed
 
 Each estimator's training step against the plain one, S draws against S forward passes, M members
-against M runs, and XLA's convolution against patches on tiny maps (`models/convolution.py`). All of
-a group are run in turn, so that the ratios hold on a busy machine; each is the median over the
-rounds. It takes about 6 minutes on 2 CPU cores. `--out DIR` also writes result.json.
+against M runs, and XLA's convolution against patches (`models/convolution.py`). All of a group run
+in turn, so that ratios hold on a busy machine; each is the median over the rounds. About 6 minutes
+on 2 CPU cores. `--out DIR` also writes result.json.
 """
 
 import statistics

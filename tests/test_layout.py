@@ -73,3 +73,59 @@ def test_importing_the_library_loads_neither_tensorflow_nor_torch_nor_keras():
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+MOST_LINES = 260
+DIALECT = {"told", "said", "see", "look", "ask", "judge", "mended"}
+OPTION = r"(?<![\w-])--[a-z]\w+"
+# The line that turns parameters into options, whole commands for the page, and those of git.
+WRITE_OPTIONS = {"errors.py", "next_steps.py", "run_folder.py"}
+FOR_EVERY_EXPERIMENT = {"cli", "markdown", "diagnose", "diagnose_options"}
+CODE = sorted([*SOURCES, *(ROOT / "experiments").rglob("*.py")])
+each_file = pytest.mark.parametrize("path", CODE, ids=lambda path: str(path.relative_to(ROOT)))
+
+
+def _defined(tree):
+    """The names of the functions, classes, parameters, variables and fields of a file."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.arg):
+            yield node.arg
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+        elif isinstance(node, ast.alias):
+            yield node.asname or ""
+
+
+@each_file
+def test_a_file_is_short_and_named_in_the_words_of_the_field(path):
+    text = path.read_text()
+    assert len(text.splitlines()) <= MOST_LINES
+    parts = {name: set(name.lower().split("_")) for name in (*_defined(ast.parse(text)), path.stem)}
+    assert not {name for name, words in parts.items() if words & DIALECT}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_library_knows_no_command_line(path):
+    text = path.read_text()
+    assert not re.search(r"\bsys\.(exit|argv)\b", text)
+    if path.name not in WRITE_OPTIONS:
+        assert not re.findall(OPTION, text)
+
+
+def test_the_report_is_made_from_the_result_alone():
+    allowed = r"research\.(report|metrics|runtime|diagnosis\.verdict)(\.|$)|research(\.diagnosis)?$"
+    for path in (ROOT / "research/report").rglob("*.py"):
+        for name in _imports(path):
+            assert not name.startswith("research") or re.match(allowed, name), f"{path}: {name}"
+
+
+def test_experiments_share_the_command_line_and_diagnose_only():
+    for path in (ROOT / "experiments").rglob("*.py"):
+        own = path.relative_to(ROOT / "experiments").with_suffix("").parts[0]
+        if own in ("table", "candor"):  # they stand for all
+            continue
+        for name in _imports(path):
+            match = re.match(r"experiments\.(\w+)", name)
+            assert not match or match.group(1) in {own, *FOR_EVERY_EXPERIMENT}, f"{path}: {name}"
