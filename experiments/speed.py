@@ -230,11 +230,11 @@ def main(config: Config) -> None:
         UserError: a number is not above 0, or the devices cannot share a batch.
     """
     for name in OPTIONS:
-        if not getattr(config, name) > 0:
-            raise UserError(name, "give a number above 0", value=getattr(config, name))
+        if not (value := getattr(config, name)) > 0:
+            raise UserError(name, "give a number above 0", value=value)
     check_batch_size(config.batch_size, data_mesh())
-    pixels = jax.random.randint(jax.random.key(0), (config.batch_size, 32, 32, 3), 0, 256)
-    photos = pixels.astype(jnp.uint8)
+    shape = config.batch_size, 32, 32, 3
+    photos = jax.random.randint(jax.random.key(0), shape, 0, 256).astype(jnp.uint8)
     digits = jax.random.uniform(jax.random.key(1), (config.batch_size, 784))
     with tqdm(total=5 * (config.repeats + 1), desc="measuring", unit="round", disable=None) as bar:
         rows = training_rows(config, "MLP", mlp(config.units), digits, bar)
@@ -242,8 +242,7 @@ def main(config: Config) -> None:
         rows += training_rows(config, "VGG16", vgg(config.width), photos, bar)
         rows += prediction_rows(config, "VGG16", vgg(config.width), photos, bar)
         rows += convolution_rows(config, photos, bar)
-    device = jax.devices()[0].device_kind
-    rows = [row._asdict() for row in rows]
+    device, rows = jax.devices()[0].device_kind, [row._asdict() for row in rows]
     print(
         f"{device}: MLP 784-{config.units}-{config.units}-10, VGG16 32x32 of width "
         f"{config.width:g}, batches of {config.batch_size}\n\n{of_rows(rows)}\n"
