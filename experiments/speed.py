@@ -145,7 +145,7 @@ def stepper(method: Method, images: jax.Array) -> Callable[[], object]:
     """Takes training steps on one batch; buffers are donated as in training."""
     repeated = jnp.tile(images, (method.members, *(1,) * (images.ndim - 1)))
     batch = Batch(repeated, jnp.zeros(len(repeated), jnp.int32))
-    held = [initialise(method, jax.random.key(0), images[:1])]
+    held = [initialise(method, jax.random.key(0), images[:1], data_mesh())]
     step = jax.jit(method.step, donate_argnums=1)
 
     def run():
@@ -180,7 +180,7 @@ def prediction_rows(config: Config, name: str, model: Model, images, bar) -> lis
     def whole_split(recipe):
         method = make(recipe, model)
         predict = predictor(method, jax.random.key(0), config.batch_size, data_mesh())
-        state = initialise(method, jax.random.key(0), images[:1])
+        state = initialise(method, jax.random.key(0), images[:1], data_mesh())
         predict(state, several)  # compiles
         return lambda: predict(state, several)
 

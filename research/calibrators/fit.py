@@ -9,7 +9,7 @@ import numpy as np
 
 import research.calibrators
 from research.calibrators import Calibrator
-from research.calibrators.platt import not_for
+from research.calibrators.platt import require_two
 from research.metrics.scores import scores
 from research.runtime.errors import UserError
 
@@ -45,8 +45,8 @@ def check(names: tuple[str, ...], num_classes: int) -> None:
     Raises:
         UserError: Platt scaling is for two classes.
     """
-    if "platt" in names and num_classes != 2:
-        raise not_for(num_classes)
+    if "platt" in names:
+        require_two(num_classes)
 
 
 def _nll(log_probs: np.ndarray, labels: np.ndarray) -> float | None:

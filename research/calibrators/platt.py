@@ -23,10 +23,15 @@ def _log_odds(log_probs: np.ndarray) -> np.ndarray:
     return np.diff(averaged(log_probs), axis=1)[:, 0]
 
 
-def not_for(num_classes: int) -> UserError:
-    """The error where there are more classes than two."""
-    problem = f"is for two classes, and there are {num_classes}"
-    return UserError("calibrate", problem, "take vector", value="platt")
+def require_two(num_classes: int) -> None:
+    """Demands two classes.
+
+    Raises:
+        UserError: there are more.
+    """
+    if num_classes != 2:
+        problem = f"is for two classes, and there are {num_classes}"
+        raise UserError("calibrate", problem, "take vector", value="platt")
 
 
 def platt(log_probs: np.ndarray, labels: np.ndarray) -> Calibrator:
@@ -39,9 +44,7 @@ def platt(log_probs: np.ndarray, labels: np.ndarray) -> Calibrator:
     Raises:
         UserError: there are not two classes.
     """
-    num_classes = np.shape(log_probs)[-1]
-    if num_classes != 2:
-        raise not_for(num_classes)
+    require_two(np.shape(log_probs)[-1])
     f = _log_odds(log_probs)
     ones = np.sum(labels)
     targets = np.where(labels, (ones + 1) / (ones + 2), 1 / (len(labels) - ones + 2))  # [N]

@@ -67,31 +67,19 @@ def _medians(state: BayesByBackpropState) -> dict[str, jax.Array]:
     return {"sigma": jnp.median(deviation), "sigma_over_mu": jnp.median(ratio)}
 
 
-class PriorOptions(NamedTuple):
-    """The options of a prior, under the names that `bayes_by_backprop` has for them."""
-
-    prior: str
-    prior_sigma: float
-    prior_relative_to: str
-    mixture_pi: float
-    mixture_sigma_1: float
-    mixture_sigma_2: float
-
-    def build(self, posterior: MeanField, centre: Leaves) -> Prior:
-        """The prior of these weights; `centre` is where the centred one has its mean."""
-        units = mean_field.units(posterior.mean, self.prior_relative_to)
-        scale = {path: self.prior_sigma * unit for path, unit in units.items()}
-        match self.prior:
-            case "gaussian":
-                return priors.gaussian(scale)
-            case "centred":
-                return priors.gaussian(scale, centre)
-            case "laplace":
-                return priors.laplace(jax.tree.map(lambda s: s * 0.5**0.5, scale))
-            case "mixture":
-                return priors.mixture(self.mixture_pi, self.mixture_sigma_1, self.mixture_sigma_2)
-            case _:  # "hierarchical"
-                return priors.hierarchical()
+def _prior(kind: str, scale: Leaves, centre: Leaves, mixture: tuple) -> Prior:
+    """The prior by its name: deviations by path, the centred one's mean, the mixture's numbers."""
+    match kind:
+        case "gaussian":
+            return priors.gaussian(scale)
+        case "centred":
+            return priors.gaussian(scale, centre)
+        case "laplace":
+            return priors.laplace(jax.tree.map(lambda s: s * 0.5**0.5, scale))
+        case "mixture":
+            return priors.mixture(*mixture)
+        case _:  # "hierarchical"
+            return priors.hierarchical()
 
 
 @checked(
@@ -168,10 +156,7 @@ def bayes_by_backprop(
     Raises:
         UserError: an option has no such value.
     """
-
-    prior_options = PriorOptions(
-        prior, prior_sigma, prior_relative_to, mixture_pi, mixture_sigma_1, mixture_sigma_2
-    )
+    mixture = mixture_pi, mixture_sigma_1, mixture_sigma_2
 
     def init(key, images, start=None):
         params = model.initial(key, images, start)
@@ -185,7 +170,9 @@ def bayes_by_backprop(
         pass_key, draw_key = jax.random.split(key)
         estimate = ESTIMATORS[estimator]
         logits, draw = estimate(model.apply, posterior, deterministic, batch.images, pass_key)
-        p = prior_options.build(posterior, centre)
+        units = mean_field.units(posterior.mean, prior_relative_to)
+        scale = {path: prior_sigma * unit for path, unit in units.items()}
+        p = _prior(prior, scale, centre, mixture)
         if p.needs_draw and draw is None:
             draw = mean_field.sample(draw_key, posterior)
         return model.likelihood.metrics(logits, batch.labels) | {"kl": p.kl(posterior, draw)}

@@ -38,8 +38,6 @@ def ensemble(method: Method, num_members: int = 5) -> Method:
 
     def init(key, images, start=None):
         keys = jax.random.split(key, num_members)
-        if start is None:
-            return jax.vmap(method.init, in_axes=(0, None))(keys, images)
         return jax.vmap(method.init, in_axes=(0, None, 0))(keys, images, start)
 
     def step(key, state, batch):

@@ -38,7 +38,7 @@ from research.methods._options import (
 )
 from research.methods.point import point
 from research.posteriors import curvature, gaussian_softmax, ggn
-from research.posteriors.predictive import predict_split
+from research.posteriors.predictive import predictor
 from research.posteriors.prior_precision import maximise_evidence, minimise
 from research.runtime.errors import UserError
 
@@ -101,8 +101,8 @@ def _draw_differences(key: jax.Array, state: LaplaceState) -> dict[str, jax.Arra
     """A draw of w - w*: a matrix for each uncertain layer."""
     params, keys = state.point.params, jax.random.split(key, len(state.curvature))
     return {
-        name: curvature.sample(k, each, state.tau, ggn.to_matrix(params[name]).shape)
-        for k, (name, each) in zip(keys, sorted(state.curvature.items()), strict=True)
+        name: curvature.sample(k, of_layer, state.tau, ggn.to_matrix(params[name]).shape)
+        for k, (name, of_layer) in zip(keys, sorted(state.curvature.items()), strict=True)
     }
 
 
@@ -123,8 +123,8 @@ def _last_layer(model: Model, predictive: str) -> tuple[Callable, Callable, Call
         _, last = network
         if predictive == "draws":
             return jax.nn.log_softmax(gaussian_softmax.two_logits(a @ last))
-        weights, each, tau = last
-        mean, covariance = a @ weights, curvature.output_covariance(each, tau, a)
+        weights, of_layer, tau = last
+        mean, covariance = a @ weights, curvature.output_covariance(of_layer, tau, a)
         two_logits = gaussian_softmax.two_logits
         return CLOSED_FORMS[predictive](two_logits(mean), two_logits(covariance))
 
@@ -156,11 +156,11 @@ def _validation_nll(
     method: Method, key: jax.Array, state: LaplaceState, valid: Split, batch_size: int
 ) -> Callable[[float], float]:
     """The NLL of the validation split as a function of log10 tau."""
-    labels = np.asarray(valid.labels)
+    labels, predict = np.asarray(valid.labels), predictor(method, key, batch_size)
 
     def nll(log10_tau):
         tried = state._replace(tau=jnp.float32(10.0**log10_tau))
-        log_probs = predict_split(method, key, tried, valid.images, batch_size)  # [S, N, K]
+        log_probs = predict(tried, valid.images)  # [S, N, K]
         of_label = log_probs[:, np.arange(len(labels)), labels].astype(np.float64)
         return -np.mean(logsumexp(of_label, axis=0) - np.log(len(of_label)))
 

@@ -38,6 +38,7 @@ from research.methods._options import (
     one_of,
     or_none,
 )
+from research.methods._ring import empty_ring, if_any, put
 
 TRAINING = Training(start="point", learning_rate=50.0, schedule="constant", keep="last")
 
@@ -193,10 +194,8 @@ def sgmcmc(
 
     def init(key, images, start=None):
         params = model.initial(key, images, start)
-        samples = jax.tree.map(
-            lambda leaf: jnp.zeros((num_samples, *leaf.shape), leaf.dtype), params
-        )
         zeros = jax.tree.map(jnp.zeros_like, params)
+        samples = empty_ring(params, num_samples)
         return SgmcmcState(params, zeros, jnp.int32(0), jnp.int32(0), samples)
 
     def step(key, state, batch):
@@ -220,23 +219,15 @@ def sgmcmc(
             params, velocity = hamiltonian(
                 state.params, velocity, gradient, noise, rate, heat, friction
             )
-        slot = state.kept % num_samples
-        samples = jax.tree.map(
-            lambda ring, leaf: ring.at[slot].set(jnp.where(keep, leaf, ring[slot])),
-            state.samples,
-            params,
-        )
+        samples = put(state.samples, state.kept, params, keep)
         state = SgmcmcState(params, velocity, state.step + 1, state.kept + keep, samples)
         return state, metrics
 
     def draw(key, state, index):
         del key  # the samples were drawn in training
         number = index % jnp.clip(state.kept, 1, num_samples)
-        return jax.tree.map(
-            lambda ring, now: jnp.where(state.kept > 0, ring[number], now),
-            state.samples,
-            state.params,
-        )
+        drawn = jax.tree.map(lambda places: places[number], state.samples)
+        return if_any(state.kept, drawn, state.params)
 
     def summary(state):
         return {"samples": jnp.minimum(state.kept, num_samples)}

@@ -28,6 +28,7 @@ from research.methods._options import (
     checked,
     or_none,
 )
+from research.methods._ring import empty_ring, if_any, put
 from research.methods.point import PointState, point
 
 TRAINING = Training(start="point", schedule="constant", keep="last")
@@ -53,8 +54,7 @@ class SwagState(NamedTuple):
 def nothing_collected(params: Any, rank: int) -> Collected:
     """No snapshot yet, with room for `rank` deviations."""
     zeros = jax.tree.map(jnp.zeros_like, params)
-    deviations = jax.tree.map(lambda leaf: jnp.zeros((rank, *leaf.shape), leaf.dtype), params)
-    return Collected(jnp.int32(0), zeros, zeros, deviations)
+    return Collected(jnp.int32(0), zeros, zeros, empty_ring(params, rank))
 
 
 def collect(collected: Collected, params: Any, take: jax.Array | bool = True) -> Collected:
@@ -76,17 +76,11 @@ def collect(collected: Collected, params: Any, take: jax.Array | bool = True) ->
     def squares_of(squares, old_mean, new_mean, leaf):
         return fresh(squares, squares + (leaf - old_mean) * (leaf - new_mean))
 
-    def deviations_of(ring, new_mean, leaf):
-        if not len(ring):
-            return ring
-        slot = collected.count % len(ring)
-        return ring.at[slot].set(fresh(ring[slot], leaf - new_mean))
-
     mean = jax.tree.map(mean_of, collected.mean, params)
     squares = jax.tree.map(squares_of, collected.squares, collected.mean, mean, params)
-    return Collected(
-        number, mean, squares, jax.tree.map(deviations_of, collected.deviations, mean, params)
-    )
+    deviations = jax.tree.map(jnp.subtract, params, mean)
+    ring = put(collected.deviations, collected.count, deviations, take)
+    return Collected(number, mean, squares, ring)
 
 
 def variances(collected: Collected) -> Any:
@@ -173,11 +167,7 @@ def swag(
             weights = draw_weights(jax.random.fold_in(key, index), collected)
         else:
             weights = collected.mean
-        return jax.tree.map(
-            lambda drawn, now: jnp.where(collected.count > 0, drawn, now),
-            weights,
-            state.path.params,
-        )
+        return if_any(collected.count, weights, state.path.params)
 
     def summary(state):
         return {"snapshots": state.collected.count}

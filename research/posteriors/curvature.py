@@ -144,7 +144,8 @@ def choose_layers(
             "use a method that needs none, such as temperature(point)",
         )
     last = model.layers[-1]
-    layers = (last,) if structure.startswith("last") else ggn.weight_layers(model, params)
+    layers = (last,) if structure.startswith("last") else model.layers
+    # The scales of an `Affine` layer, which has no kernel, stay what they are.
     sizes = {name: ggn.to_matrix(params[name]).shape for name in layers if "kernel" in params[name]}
     units = (classes, 1) if classes == 2 else (classes,)  # 1: z of the logits (0, z)
     is_dense = last in sizes and params[last]["kernel"].ndim == 2 and sizes[last][1] in units

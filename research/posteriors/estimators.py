@@ -49,13 +49,13 @@ def _is_linear(context) -> bool:
     )
 
 
-def _linear_paths(apply: Callable, params: dict, images: jax.Array) -> set[str]:
-    """The kernels and biases of the Dense and Conv layers that this network calls."""
-    paths = set()
+def _others(apply: Callable, posterior, deterministic, images: jax.Array) -> tuple[str, ...]:
+    """The stochastic weights of no Dense or Conv layer, which no interceptor reaches."""
+    linear = set()
 
     def note(next_call, args, kwargs, context):
         if _is_linear(context):
-            paths.update(_path(context.module, leaf) for leaf in ("kernel", "bias"))
+            linear.update(_path(context.module, leaf) for leaf in ("kernel", "bias"))
         return next_call(*args, **kwargs)
 
     def trace(*arguments):
@@ -64,8 +64,8 @@ def _linear_paths(apply: Callable, params: dict, images: jax.Array) -> set[str]:
     with nn.intercept_methods(note):
         # A new function: JAX takes the result of one that it has traced before from its cache, and
         # the interceptor would not be called.
-        jax.eval_shape(trace, params, images)
-    return paths
+        jax.eval_shape(trace, join(posterior.mean, deterministic), images)
+    return tuple(path for path in posterior.mean if path not in linear)
 
 
 def _linear(module: nn.Module, kernel: jax.Array, x: jax.Array) -> Any:
@@ -112,12 +112,6 @@ def _apply_with_noise(apply, posterior, deterministic, images, key, noise_of, dr
     params = join({**posterior.mean, **draws}, deterministic)
     with nn.intercept_methods(intercept):
         return apply(params, images)
-
-
-def _others(apply, posterior, deterministic, images) -> tuple[str, ...]:
-    """The stochastic weights that no interceptor reaches."""
-    linear = _linear_paths(apply, join(posterior.mean, deterministic), images)
-    return tuple(path for path in posterior.mean if path not in linear)
 
 
 def shared(

@@ -29,11 +29,6 @@ import jax.numpy as jnp
 from research.method import Model
 
 
-def weight_layers(model: Model, params: dict) -> tuple[str, ...]:
-    """The dense and convolutional layers. The scales of an `Affine` layer stay what they are."""
-    return tuple(name for name in model.layers if "kernel" in params[name])
-
-
 def to_matrix(layer: dict) -> jax.Array:
     """A layer's {"kernel", "bias"} as one matrix [D, F]; the bias is the last row."""
     kernel = layer["kernel"].reshape(-1, layer["kernel"].shape[-1])

@@ -4,6 +4,7 @@ Blundell et al. 2015, Weight Uncertainty in Neural Networks, section 3.2: q(w) =
 σ = softplus(ρ) = log(1 + exp ρ); a draw is w = μ + σ ε with ε ~ N(0, 1).
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -91,13 +92,14 @@ def sample(key: jax.Array, posterior: MeanField) -> Leaves:
     return jax.tree.map(jnp.add, posterior.mean, noise)
 
 
+def total(per_leaf: Callable[..., jax.Array], *trees: Leaves) -> Any:
+    """The sum over all weights of a function of their values in one or more trees."""
+    return sum(jax.tree.leaves(jax.tree.map(lambda *leaves: jnp.sum(per_leaf(*leaves)), *trees)))
+
+
 def log_prob(posterior: MeanField, weights: Leaves) -> Any:
     """log q(weights), nats, summed over all weights."""
-
-    def one(mean, deviation, weight):
-        return jnp.sum(jax.scipy.stats.norm.logpdf(weight, mean, deviation))
-
-    return sum(jax.tree.leaves(jax.tree.map(one, posterior.mean, sigma(posterior), weights)))
+    return total(jax.scipy.stats.norm.logpdf, weights, posterior.mean, sigma(posterior))
 
 
 def signal_to_noise(posterior: MeanField) -> Leaves:

@@ -24,18 +24,31 @@ Predictor = Callable[[Any, Images], np.ndarray]
 BLOCK = 4096  # streamed images that are decoded once for all draws
 
 
-def _put_nowhere(batch):
-    return batch
-
-
-def _compile(
+def predictor(
     method: Method,
     key: jax.Array,
     batch_size: int,
-    put: Callable,
+    mesh: Mesh | None = None,
     most_draws: int | None = None,
     progress: str | None = None,
 ) -> Predictor:
+    """Compiles the prediction once for all splits.
+
+    Args:
+        method: the method that predicts.
+        key: decides the S draws; they are the same for every batch and every split.
+        batch_size: B, a multiple of the number of devices in `mesh`.
+        mesh: the devices that share a batch; None: a batch goes to where the state is.
+        most_draws: the largest number of draws where each costs a forward pass; None: no limit.
+        progress: the name of a progress bar over the draws, on a terminal; None: no bar.
+
+    Returns:
+        (state, images [N, ...]) -> log_probs [S, N, K] float32 on the host.
+    """
+
+    def put(batch):
+        return batch if mesh is None else shard(batch, mesh)
+
     if method.vectorised:
         all_draws = jax.jit(lambda key, state, images: predict(method, key, state, images))
         return lambda state, images: map_batches(
@@ -63,45 +76,3 @@ def _compile(
         return np.concatenate([one_after_another(state, block) for block in blocks], axis=1)
 
     return predict_blocks
-
-
-def predictor(
-    method: Method,
-    key: jax.Array,
-    batch_size: int,
-    mesh: Mesh,
-    most_draws: int | None = None,
-    progress: str | None = None,
-) -> Predictor:
-    """Compiles the prediction once for all splits.
-
-    Args:
-        method: the method that predicts.
-        key: decides the S draws; they are the same for every batch and every split.
-        batch_size: B, a multiple of the number of devices.
-        mesh: the devices that share a batch.
-        most_draws: the largest number of draws where each costs a forward pass; None: no limit.
-        progress: the name of a progress bar over the draws, on a terminal; None: no bar.
-
-    Returns:
-        (state, images [N, ...]) -> log_probs [S, N, K] float32 on the host.
-    """
-    return _compile(method, key, batch_size, lambda batch: shard(batch, mesh), most_draws, progress)
-
-
-def predict_split(
-    method: Method, key: jax.Array, state: Any, images: Images, batch_size: int
-) -> np.ndarray:
-    """Predicts images once, on whichever device the state is; for `finish`.
-
-    Args:
-        method: the method that predicts.
-        key: decides the S draws.
-        state: the method's state.
-        images: [N, ...].
-        batch_size: B.
-
-    Returns:
-        log_probs [S, N, K] float32 on the host.
-    """
-    return _compile(method, key, batch_size, _put_nowhere)(state, images)

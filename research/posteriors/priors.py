@@ -5,12 +5,12 @@ so its KL is log q(w) - log p(w) at the one draw w ~ q of the step.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from research.posteriors.mean_field import MeanField, log_prob, sigma
+from research.posteriors.mean_field import MeanField, log_prob, sigma, total
 from research.posteriors.parameters import Leaves
 
 
@@ -19,14 +19,6 @@ class Prior(NamedTuple):
 
     kl: Callable[[MeanField, Leaves | None], jax.Array]  # (posterior, a draw of it or None) -> nats
     needs_draw: bool = False
-
-
-def _total(per_leaf, *trees) -> Any:
-    return sum(jax.tree.leaves(jax.tree.map(lambda *leaves: jnp.sum(per_leaf(*leaves)), *trees)))
-
-
-def _centred(posterior: MeanField, centre: Leaves | None) -> Leaves:
-    return posterior.mean if centre is None else jax.tree.map(jnp.subtract, posterior.mean, centre)
 
 
 def gaussian(scale: Leaves, centre: Leaves | None = None) -> Prior:
@@ -46,7 +38,9 @@ def gaussian(scale: Leaves, centre: Leaves | None = None) -> Prior:
             spread = (jnp.square(deviation) + jnp.square(mean)) / (2 * jnp.square(s))
             return spread - jnp.log(deviation) + jnp.log(s) - 0.5
 
-        return _total(one, _centred(posterior, centre), sigma(posterior), scale)
+        mean = posterior.mean
+        offset = mean if centre is None else jax.tree.map(jnp.subtract, mean, centre)
+        return total(one, offset, sigma(posterior), scale)
 
     return Prior(kl)
 
@@ -71,7 +65,7 @@ def laplace(scale: Leaves) -> Prior:
             entropy = jnp.log(deviation) + 0.5 * jnp.log(2 * jnp.pi * jnp.e)
             return jnp.log(2 * b) + size / b - entropy
 
-        return _total(one, posterior.mean, sigma(posterior), scale)
+        return total(one, posterior.mean, sigma(posterior), scale)
 
     return Prior(kl)
 
@@ -91,7 +85,7 @@ def hierarchical() -> Prior:
             variance = jnp.mean(jnp.square(deviation) + jnp.square(mean))
             return 0.5 * jnp.log(variance) - jnp.log(deviation)
 
-        return _total(one, posterior.mean, sigma(posterior))
+        return total(one, posterior.mean, sigma(posterior))
 
     return Prior(kl)
 
@@ -116,16 +110,10 @@ def mixture_log_prob(weights: jax.Array, pi: float, sigma_1: float, sigma_2: flo
 
 
 def mixture(pi: float, sigma_1: float, sigma_2: float) -> Prior:
-    """The scale mixture of Blundell et al. 2015, equation 7, of each weight on its own.
-
-    Args:
-        pi: see `mixture_log_prob`.
-        sigma_1: likewise.
-        sigma_2: likewise.
-    """
+    """The scale mixture of Blundell et al. 2015, equation 7; arguments as `mixture_log_prob`."""
 
     def kl(posterior, draw):
-        log_p = _total(lambda w: mixture_log_prob(w, pi, sigma_1, sigma_2), draw)
+        log_p = total(lambda w: mixture_log_prob(w, pi, sigma_1, sigma_2), draw)
         return log_prob(posterior, draw) - log_p
 
     return Prior(kl, needs_draw=True)

@@ -1,7 +1,7 @@
-"""Checkpoints in a run's folder: the only file that imports Orbax.
+"""This file, the only one that imports Orbax, writes and reads the checkpoints of a run.
 
-A checkpoint is one pytree of arrays under its step. The newest few are kept. Orbax writes to a
-temporary name and renames, so a kill in the middle of a save loses nothing.
+A checkpoint is one pytree of arrays, stored under its step. The newest few are kept. Orbax
+writes to a temporary name and renames, so a kill in the middle of a save loses nothing.
 """
 
 import contextlib
@@ -20,12 +20,12 @@ KEEP = 2
 
 
 def open_checkpoints(directory: Path) -> ocp.training.Checkpointer:
-    """The checkpoints in a folder, which is made if it is missing.
+    """Opens the checkpoints in a folder, which is made if it is missing.
 
-    They have to be closed after use (`contextlib.closing`). `should_save(step)` is true when the
-    scheduler has announced a pre-emption.
+    The result has to be closed after use (`contextlib.closing`). `should_save(step)` is true when
+    the scheduler has announced a pre-emption.
     """
-    # Orbax reports each save at length, and what it raises once more in every thread.
+    # Orbax logs every save at length, and logs what it raises once more in every thread.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     return ocp.training.Checkpointer(
         directory.resolve(),
@@ -36,23 +36,23 @@ def open_checkpoints(directory: Path) -> ocp.training.Checkpointer:
 
 
 def save(checkpoints: ocp.training.Checkpointer, step: int, state: Any) -> None:
-    """Writes `state` under `step`, whole or not at all; a step that is already there stays.
+    """Writes `state` under `step`, whole or not at all; a checkpoint that is there already stays.
 
     Raises:
-        OSError: the disk is full, or it may not be written to.
+        OSError: the disk is full, or the folder may not be written to.
     """
     latest = checkpoints.latest
     if latest is not None and latest.step >= step:
         return
     disk = shutil.disk_usage(checkpoints.directory)
     needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
-    # A disk that fills up in the middle of a save gives a thousand lines from Orbax's threads. A
-    # file system that gives a total size of 0 does not know its free space.
+    # Orbax's threads print a thousand lines where a disk fills up in the middle of a save. A file
+    # system that gives a total size of 0 does not know its free space.
     if disk.total and disk.free < needed:
         raise _os_error(errno.ENOSPC, checkpoints)
     try:
         checkpoints.save(step, state, force=True)
-    except ValueError as error:  # Orbax's C++ part reports errors of the disk so
+    except ValueError as error:  # so Orbax's C++ part reports errors of the disk
         code = re.search(r"\[os_error_code='(\d+)'\]", str(error))
         if code is None:
             raise
@@ -66,14 +66,14 @@ def _os_error(number: int, checkpoints: ocp.training.Checkpointer) -> OSError:
 
 
 def restore(checkpoints: ocp.training.Checkpointer, like: Any) -> tuple[int, Any] | None:
-    """The newest checkpoint, or None.
+    """Reads the newest checkpoint.
 
     Args:
-        checkpoints: from `open_checkpoints`.
+        checkpoints: what `open_checkpoints` gave.
         like: arrays with the structure, shapes, types and shardings to restore into.
 
     Returns:
-        (step, state).
+        (step, state), or None where there is no checkpoint.
     """
     latest = checkpoints.latest
     if latest is None:

@@ -30,26 +30,18 @@ class UserError(Exception):
         if not problem:  # until every caller names its option
             option, problem = None, str(option)
         self.option, self.problem, self.way_out, self.value = option, problem, way_out, value
-        super().__init__(self.text(option, r"\1"))
-
-    def text(self, option: str | None, written: str) -> str:
-        """The line, with the option called `option` and others by the template `written`."""
-        subject = " ".join(str(part) for part in (option, self.value) if part is not None)
-        rest = "; ".join(part for part in (self.problem, self.way_out) if part)
-        line = ": ".join(part for part in (subject, rest) if part)
-        return re.sub(r"`(\w+)`", written, line)
-
-    def _marked(self) -> str:
-        """The line with all options in backquotes."""
-        return self.text(self.option and f"`{self.option}`", r"`\1`")
+        subject = " ".join(str(p) for p in (option and f"`{option}`", value) if p is not None)
+        rest = "; ".join(part for part in (problem, way_out) if part)
+        self._marked = ": ".join(part for part in (subject, rest) if part)  # options in backquotes
+        super().__init__(re.sub(r"`(\w+)`", r"\1", self._marked))
 
     def as_flags(self) -> str:
         """The line for a command line, which writes options as flags with two dashes."""
-        return flags(self._marked())
+        return flags(self._marked)
 
     def within(self, part: str) -> "UserError":
         """The same error about one part of the work, such as one of several methods."""
-        return type(self)(None, f"{part}: {self._marked()}")
+        return type(self)(None, f"{part}: {self._marked}")
 
 
 class Diverged(UserError):

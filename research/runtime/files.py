@@ -10,12 +10,12 @@ from typing import Any
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Lets `write` fill a temporary path, then renames it: a kill leaves the old file.
+    """Lets `write` fill a temporary file and renames that to `path`, so a kill leaves the old file.
 
     The folder is made where it is missing.
 
     Raises:
-        OSError: it cannot be written; unlike Python's own it always names the file.
+        OSError: the file cannot be written; unlike Python's own error, this one always names it.
     """
     temporary = path.with_name(f".{path.name}.part{path.suffix}")
     try:
@@ -23,7 +23,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         write(temporary)
         os.replace(temporary, path)
     except OSError as error:
-        # NumPy's own, of a write cut short, has no number.
+        # NumPy's own error has no number where a write is cut short.
         number = error.errno or errno.ENOSPC
         raise OSError(number, os.strerror(number), str(path)) from error
     finally:
@@ -32,6 +32,6 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes JSON, indented, whole; NaN is an error, for no JSON reader need accept it."""
+    """Writes a value as indented JSON; NaN is an error, because JSON has no NaN."""
     text = json.dumps(value, indent=1, allow_nan=False) + "\n"
     write_whole(path, lambda part: part.write_text(text))

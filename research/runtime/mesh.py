@@ -34,8 +34,7 @@ def place(state, members: int, mesh: Mesh):
 
     def put(leaf):
         has_members = leaf.ndim > 0 and leaf.shape[0] == members
-        spec = PartitionSpec("data") if has_members else PartitionSpec()
-        return jax.device_put(leaf, NamedSharding(mesh, spec))
+        return shard(leaf, mesh) if has_members else replicate(leaf, mesh)
 
     return jax.tree.map(put, state)
 

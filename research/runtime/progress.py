@@ -14,20 +14,18 @@ from research.runtime.files import write_whole
 COLLAPSED = 1e-3  # mean total variation between a draw and the mean of all draws
 
 
-def _rows(path: Path) -> list[dict]:
-    """The rows of a log; a last row that a kill has cut short is left out."""
-    rows = []
+def read_history(directory: Path) -> tuple[dict, ...]:
+    """The rows of a training's log, in order; none where there was no training.
+
+    A last row that a kill has cut short is left out.
+    """
+    path, rows = directory / "metrics.jsonl", []
     for line in path.read_text().splitlines() if path.exists() else []:
         try:
             rows.append(json.loads(line))
         except ValueError:
             break
-    return rows
-
-
-def read_history(directory: Path) -> tuple[dict, ...]:
-    """The rows of a training's log, in order; none where there was no training."""
-    return tuple(_rows(directory / "metrics.jsonl"))
+    return tuple(rows)
 
 
 class Progress:
@@ -44,7 +42,7 @@ class Progress:
         """
         self._steps_per_epoch = steps_per_epoch
         self._path = directory / "metrics.jsonl"
-        kept = [row for row in _rows(self._path) if row["step"] <= first_step]
+        kept = [row for row in read_history(directory) if row["step"] <= first_step]
         text = "".join(json.dumps(row) + "\n" for row in kept)
         write_whole(self._path, lambda part: part.write_text(text))
         self._events = SummaryWriter(str(directory / "tensorboard"), purge_step=first_step + 1)

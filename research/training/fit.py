@@ -6,12 +6,10 @@ one that was stopped goes on.
 """
 
 import dataclasses
-import json
 import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -21,8 +19,8 @@ import optax
 from research.data.dataset import Dataset
 from research.method import Method, Model
 from research.runtime.errors import UserError
-from research.runtime.mesh import place
 from research.runtime.options import check_ranges
+from research.runtime.progress import read_history
 from research.runtime.run import Run
 from research.training.loop import TrainingPlan, initialise, train
 from research.training.optimizer import learning_rate_schedule, make_optimizer
@@ -195,9 +193,9 @@ def _train(
     method = build(recipe, given)
     is_given = recipe == POINT and params is not None
     if is_given or given.num_steps == 0:
-        image = dataset.train.example
-        state = initialise(method, key, image, params if is_given else start)
-        return Fitted(recipe, method, place(state, method.members, run.mesh), 0, 0, 0, 0.0)
+        start = params if is_given else start
+        state = initialise(method, key, dataset.train.example, run.mesh, start)
+        return Fitted(recipe, method, state, 0, 0, 0, 0.0)
     run = run.folder(folder_name(recipe))
     run.directory.mkdir(parents=True, exist_ok=True)
     plan = TrainingPlan(
@@ -215,13 +213,8 @@ def _train(
         trained = train(key, method, dataset, plan, run, start, watch)
     except UserError as error:
         raise error.within(str(recipe)) from error
-    seconds = _seconds(run.directory, trained.steps)
+    speeds = [row["steps_per_second"] for row in read_history(run.directory)]
+    seconds = trained.steps / float(np.median(speeds))  # of all sessions, at the median speed
     return Fitted(
         recipe, method, trained.state, trained.steps, plan.num_steps, trained.best_step, seconds
     )
-
-
-def _seconds(directory: Path, steps: int) -> float:
-    """The time of a training over all sessions, at the median of the speeds logged."""
-    lines = (directory / "metrics.jsonl").read_text().splitlines()
-    return steps / float(np.median([json.loads(line)["steps_per_second"] for line in lines]))

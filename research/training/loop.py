@@ -103,8 +103,7 @@ def train(
     take_step = _compile_step(step_key, method, dataset, plan, run.mesh)
     predict = predictor(method, predict_key, plan.batch_size, run.mesh, VALID_DRAWS)
     summarise = jax.jit(method.summary)
-    image = dataset.train.example
-    state = place(initialise(method, init_key, image, start), method.members, run.mesh)
+    state = initialise(method, init_key, dataset.train.example, run.mesh, start)
     position = _best_at(0, state, math.inf, run.mesh)
 
     with contextlib.ExitStack() as stack:
@@ -160,20 +159,21 @@ def train(
     return TrainingResult(position.best, step, int(position.best_step), float(position.best_nll))
 
 
-def initialise(method: Method, key: jax.Array, images: jax.Array, start: Any = None):
-    """The state before the first step.
+def initialise(method: Method, key: jax.Array, images: jax.Array, mesh: Mesh, start: Any = None):
+    """The state before the first step, on the devices.
 
     Args:
         method: the method whose state it is.
         key: decides what is drawn.
         images: [1, ...], for the shapes.
+        mesh: the devices; the members of an ensemble are shared out over them.
         start: parameters to start from; None: fresh ones.
     """
     # Drawing numbers compiles slowly on a CPU: 10 s for VGG16, 2 s without XLA's optimisations.
     is_cpu = jax.default_backend() == "cpu"
     options = {"xla_backend_optimization_level": 0} if is_cpu else None
     init = jax.jit(method.init, compiler_options=options)
-    return init(key, images, start)
+    return place(init(key, images, start), method.members, mesh)
 
 
 def _check(dataset: Dataset, batch_size: int, run: Run) -> None:

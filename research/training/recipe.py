@@ -12,6 +12,7 @@ import ast
 import contextlib
 import importlib
 import inspect
+import math
 import pkgutil
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -22,9 +23,19 @@ import optax
 import research.methods
 from research.calibrators.fit import calibrator_names
 from research.method import Method, Model, Training
+from research.methods._options import FROM_0, number, one_of, or_none
 from research.runtime.errors import UserError
 from research.training.optimizer import SCHEDULES
 
+TIMES_POINT = number(lambda value: 0 <= value < math.inf, "a number, times that of point")
+TRAINING_RULES = {
+    "start": one_of("scratch", "point"),
+    "keep": one_of("best", "last"),
+    "schedule": one_of(None, *SCHEDULES),
+    "epochs": TIMES_POINT,
+    "learning_rate": TIMES_POINT,
+    "weight_decay": or_none(FROM_0, "for that of point"),
+}
 FORM = "write them as in point,ensemble(swag,num_members=3)"
 
 
@@ -190,22 +201,10 @@ def _training(recipe: Recipe) -> Training:
     """The training of a method that wraps none, as its file has it and its options change it."""
     changes = {n: v for n, v in recipe.options if n in Training._fields}
     training = _module(recipe.name).TRAINING._replace(**changes)
-    choices = {
-        "start": ("scratch", "point"),
-        "keep": ("best", "last"),
-        "schedule": (None, *SCHEDULES),
-    }
-    for name, allowed in choices.items():
+    for name, (allows, way_out) in TRAINING_RULES.items():
         value = getattr(training, name)
-        if value not in allowed:
-            known = ", ".join(str(choice) for choice in allowed)
-            raise UserError("methods", f"{recipe.name}({name}={value}): choose from {known}")
-    for name in ("epochs", "learning_rate", "weight_decay"):
-        value = getattr(training, name)
-        is_open = name == "weight_decay" and value is None
-        if not is_open and (not isinstance(value, int | float) or not value >= 0):
-            way_out = "0 or more" if name == "weight_decay" else "a number, times that of point"
-            raise UserError("methods", f"{recipe.name}({name}={value}): give {way_out}")
+        if not allows(value):
+            raise UserError("methods", f"{recipe.name}({name}={value}): {way_out}")
     return training
 
 

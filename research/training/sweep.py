@@ -204,14 +204,10 @@ def _compile(build: Build, evaluate: Evaluate, plan: SweepPlan, num_train: int, 
     def evaluate_all(states, hypers, keys, valid, test):
         def one_run(state, hyper, key):
             method, key = build(hyper), jax.random.fold_in(key, 3)
-            numbers = {
-                "valid": evaluate(method, key, state, valid),
-                "test": evaluate(method, key, state, test),
-            }
             return {
                 f"{split}_{name}": value
-                for split, found in numbers.items()
-                for name, value in found.items()
+                for split, batch in {"valid": valid, "test": test}.items()
+                for name, value in evaluate(method, key, state, batch).items()
             }
 
         return over_runs(one_run)(states, hypers, keys)

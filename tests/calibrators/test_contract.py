@@ -34,8 +34,8 @@ def test_draws_become_finite_distributions_and_the_nll_falls(name, num_classes, 
     calibrator = calibrate(name, draws[:, :1000], labels[:1000])
     mapped = calibrator.apply(draws[:, 1000:])
     _check(mapped, (3 if name == "temperature" else 1, 1000, num_classes))
-    before, after = (scores(each, labels[1000:]).nll for each in (draws[:, 1000:], mapped))
-    gain = before - after  # image by image
+    before, after = scores(draws[:, 1000:], labels[1000:]), scores(mapped, labels[1000:])
+    gain = before.nll - after.nll  # image by image
     assert gain.mean() > 3 * gain.std() / np.sqrt(len(gain))
     fitted = calibrator.fitted
     assert fitted["nll_after"] < fitted["nll_before"]
@@ -93,11 +93,11 @@ def test_the_order_of_validation_examples_does_not_matter(name, num_classes, dis
 
 
 @pytest.mark.parametrize("name", [name for name, num_classes in CASES if num_classes == 5])
-def test_a_real_vgg16_is_mended_and_keeps_its_accuracy(name, shared_data):
+def test_a_real_vgg16_is_calibrated_and_keeps_its_accuracy(name, shared_data):
     with np.load(shared_data / "vgg16_cifar10_test_probs.npz") as file:
         labels, log_probs = file["labels"][:4000], np.log(file["probs"][None, :4000])
     mapped = calibrate(name, log_probs[:, :2000], labels[:2000]).apply(log_probs[:, 2000:])
-    before, after = (scores(each, labels[2000:]) for each in (log_probs[:, 2000:], mapped))
+    before, after = scores(log_probs[:, 2000:], labels[2000:]), scores(mapped, labels[2000:])
     assert after.nll.mean() < before.nll.mean()
     assert ece(after.confidence, after.correct) < 0.75 * ece(before.confidence, before.correct)
     changed = after.correct != before.correct

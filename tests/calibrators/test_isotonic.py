@@ -55,7 +55,7 @@ def test_a_known_curve_is_recovered():
     assert (np.diff(ours[np.argsort(f)]) >= 0).all()
 
 
-def test_saturated_float32_probabilities_are_told_apart():
+def test_saturated_float32_probabilities_stay_distinct():
     """All above 1 - 1e-9, where p rounds to 1 in float32: right beyond a log-odds of 30."""
     f = np.concatenate([np.linspace(21, 29, 50), np.linspace(31, 39, 50)]).astype(np.float32)
     log_probs = np.stack([-f, np.zeros_like(f)], axis=1)[None]

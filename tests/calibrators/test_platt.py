@@ -73,6 +73,6 @@ def test_a_separable_set_claims_what_its_targets_are():
     assert calibrator.fitted["a"] == pytest.approx((logit(0.9) - logit(0.2)) / 100, abs=1e-6)
 
 
-def test_three_classes_are_refused():
+def test_three_classes_are_an_error():
     with pytest.raises(UserError, match=r"^calibrate platt: .* there are 3; take vector$"):
         calibrate("platt", np.log(np.full((1, 6, 3), 1 / 3)), np.arange(6) % 3)

@@ -27,7 +27,7 @@ def test_a_known_temperature_is_recovered(true_temperature):
     assert fit.diverged == 0
 
 
-def test_the_interval_covers_the_truth_as_often_as_it_says():
+def test_the_interval_covers_the_truth_at_its_nominal_rate():
     runs = 200
     fits = [fit_temperature(*_sharpened(seed, 300, 2.0)) for seed in range(runs)]
     covered = sum(fit.low < 2.0 < fit.high for fit in fits)
@@ -65,7 +65,7 @@ def test_the_nll_of_several_draws_is_that_of_their_mean():
     assert fit.temperature == pytest.approx(np.exp(found.x), rel=1e-6)
 
 
-def test_a_separable_validation_set_is_said_and_left_alone():
+def test_a_separable_validation_set_is_reported_and_left_alone():
     labels = np.arange(30) % 3
     log_probs = log_softmax(10.0 * np.eye(3)[labels], axis=-1)[None]
     fit = fit_temperature(log_probs, labels)
@@ -73,7 +73,7 @@ def test_a_separable_validation_set_is_said_and_left_alone():
     assert fit.nll_after == fit.nll_before
 
 
-def test_worse_than_guessing_is_said_and_left_alone():
+def test_worse_than_guessing_is_reported_and_left_alone():
     labels = np.arange(30) % 3
     log_probs = log_softmax(-10.0 * np.eye(3)[labels], axis=-1)[None]
     fit = fit_temperature(log_probs, labels)

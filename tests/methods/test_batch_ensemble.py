@@ -57,8 +57,8 @@ def batch():
 
 
 def _build(model, **options):
-    told = {"num_train": 100, "num_steps": 50, "num_members": M, **options}
-    return batch_ensemble(model, optax.sgd(0.1), **told)
+    arguments = {"num_train": 100, "num_steps": 50, "num_members": M, **options}
+    return batch_ensemble(model, optax.sgd(0.1), **arguments)
 
 
 def _by_hand(start, r, s, bias):
@@ -213,7 +213,7 @@ def test_members_and_draws_are_counted_in_order(model, start, batch):
         ("spread", -1, "give a number from 0"),
     ],
 )
-def test_bad_options_are_refused(model, option, value, way_out):
+def test_bad_options_are_errors(model, option, value, way_out):
     with pytest.raises(UserError) as caught:
         _build(model, **{option: value})
     assert str(caught.value) == f"batch_ensemble({option}={value}): {way_out}"

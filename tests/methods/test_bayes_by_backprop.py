@@ -35,13 +35,15 @@ def _kl_share(metrics):
 
 
 def test_pitfall_04_twice_the_data_halve_the_kl():
-    seen = []
+    metrics = []
     for num_train in (100, 200):
         method = _method(num_train, prior="gaussian", estimator="local")
-        seen.append(jit(method.step)(jax.random.key(2), _start(method), BATCH)[1])
-    np.testing.assert_allclose(seen[0]["kl_per_example"], 2 * seen[1]["kl_per_example"], rtol=1e-5)
-    np.testing.assert_allclose(seen[0]["kl_per_weight"], seen[1]["kl_per_weight"], rtol=1e-5)
-    np.testing.assert_allclose(seen[0]["nll"], seen[1]["nll"], rtol=1e-5)
+        metrics.append(jit(method.step)(jax.random.key(2), _start(method), BATCH)[1])
+    np.testing.assert_allclose(
+        metrics[0]["kl_per_example"], 2 * metrics[1]["kl_per_example"], rtol=1e-5
+    )
+    np.testing.assert_allclose(metrics[0]["kl_per_weight"], metrics[1]["kl_per_weight"], rtol=1e-5)
+    np.testing.assert_allclose(metrics[0]["nll"], metrics[1]["nll"], rtol=1e-5)
 
 
 @pytest.mark.parametrize("prior", ["mixture", "laplace", "hierarchical"])
@@ -117,10 +119,10 @@ def test_training_starts_from_given_weights_and_is_pulled_back_to_them():
 
 def test_pitfall_b3_a_collapsed_posterior_shows_in_the_summary():
     wide, narrow = (_method(initial_sigma=value) for value in (0.5, 1e-6))
-    seen = [jit(method.summary)(_start(method)) for method in (wide, narrow)]
-    assert seen[0]["sigma_over_mu"] > 0.1
-    assert seen[1]["sigma_over_mu"] < 1e-5
-    np.testing.assert_allclose(seen[0]["sigma"], 0.5 / 2, rtol=1e-4)  # 15 of 27 have fan-in 4
+    summaries = [jit(method.summary)(_start(method)) for method in (wide, narrow)]
+    assert summaries[0]["sigma_over_mu"] > 0.1
+    assert summaries[1]["sigma_over_mu"] < 1e-5
+    np.testing.assert_allclose(summaries[0]["sigma"], 0.5 / 2, rtol=1e-4)  # 15 of 27 have fan-in 4
 
 
 def test_a_pruned_posterior_draws_zeros():
@@ -144,7 +146,7 @@ def test_more_passes_of_a_step_lower_the_variance_of_its_nll():
 
 
 @pytest.mark.parametrize(
-    ("option", "told"),
+    ("option", "message"),
     [
         ({"estimator": "naive"}, "shared, local, flipout"),
         ({"prior": "flat"}, "gaussian, mixture"),
@@ -159,9 +161,9 @@ def test_more_passes_of_a_step_lower_the_variance_of_its_nll():
         ({"num_samples": True}, "a whole number from 1"),
     ],
 )
-def test_a_wrong_option_is_one_line(option, told):
+def test_a_wrong_option_is_one_line(option, message):
     (name, value), *_ = option.items()
-    with pytest.raises(UserError, match=told) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         _method(**option)
     assert str(caught.value).startswith(f"bayes_by_backprop({name}={value}): ")
     assert "\n" not in str(caught.value)

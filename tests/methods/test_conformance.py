@@ -15,7 +15,7 @@ from research.method import predict as predict_all
 from research.methods.mc_dropout import mc_dropout
 from research.models import chain
 from research.models.layers import Conv, Dense, Dropout, Flatten
-from research.posteriors.predictive import predict_split
+from research.posteriors.predictive import predictor
 from research.runtime import checkpoint
 from research.runtime.errors import UserError
 from research.runtime.mesh import data_mesh, place, shard
@@ -38,8 +38,8 @@ def _model(classes=CLASSES, dtype=None):
 
 
 def _build(name, tx=None, model=None, learning_rate=0.02):
-    (told,) = recipe.parse(name)
-    rate = learning_rate * told.training.learning_rate
+    (parsed,) = recipe.parse(name)
+    rate = learning_rate * parsed.training.learning_rate
     given = recipe.Context(
         model=model or _model(),
         tx=tx or optax.adam(rate),
@@ -48,7 +48,7 @@ def _build(name, tx=None, model=None, learning_rate=0.02):
         num_steps=STEPS,
         steps_per_epoch=4,
     )
-    return recipe.build(told, given)
+    return recipe.build(parsed, given)
 
 
 def _blobs(classes):
@@ -132,9 +132,9 @@ class TestEveryMethod:
         _, metrics = trained.step(jax.random.key(1), trained.before, batch)
         assert {"loss", "nll", "accuracy", "confidence"} <= set(metrics)
         summary = jax.jit(trained.method.summary)(trained.state)
-        for each in (*metrics.values(), *summary.values()):
-            assert each.shape == ()
-            assert np.isfinite(each)
+        for scalar in (*metrics.values(), *summary.values()):
+            assert scalar.shape == ()
+            assert np.isfinite(scalar)
 
     def test_predictions_are_normalised_and_belong_to_the_key(self, name):
         method, state = _trained(name).method, _trained(name).state
@@ -147,7 +147,7 @@ class TestEveryMethod:
         np.testing.assert_allclose(jax.nn.logsumexp(log_probs, axis=-1), 0.0, atol=1e-5)
         np.testing.assert_array_equal(predict(jax.random.key(3), finished, IMAGES), log_probs)
         # The same draws serve every batch, and the last one may be a partial one.
-        batches = predict_split(method, jax.random.key(3), finished, DATASET.test.images, 28)
+        batches = predictor(method, jax.random.key(3), 28)(finished, DATASET.test.images)
         np.testing.assert_allclose(batches, log_probs, atol=1e-4)
 
     def test_resumes_to_the_bit(self, name, tmp_path):
@@ -186,7 +186,7 @@ def test_bfloat16_two_classes_and_batches_of_one(name):
     assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:5])
     after, losses = _steps(step, after, _batch(method, dataset, size=1), 0, 2)
     assert np.isfinite(losses).all()
-    log_probs = predict_split(method, jax.random.key(3), after, dataset.test.images[:1], 1)
+    log_probs = predictor(method, jax.random.key(3), 1)(after, dataset.test.images[:1])
     assert log_probs.dtype == np.float32
     assert log_probs.shape == (method.num_draws, 1, 2)
     np.testing.assert_allclose(np.exp(log_probs).sum(-1), 1, atol=1e-5)

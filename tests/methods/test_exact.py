@@ -86,11 +86,11 @@ def draws_of(name: str, members: int, steps: int, rate: float, start=None) -> np
 
     SG-MCMC needs a constant one.
     """
-    (told,) = recipe.parse(name)
-    sampling = told.base.name == "sgmcmc"
+    (parsed,) = recipe.parse(name)
+    sampling = parsed.base.name == "sgmcmc"
     schedule = rate if sampling else optax.cosine_decay_schedule(rate, max(steps, 1))
     tx = optax.chain(optax.add_decayed_weights(1 / N), optax.adam(schedule))
-    method = recipe.build(told, recipe.Context(MODEL, N, steps, 1, tx, schedule))
+    method = recipe.build(parsed, recipe.Context(MODEL, N, steps, 1, tx, schedule))
     images = jnp.asarray(X[:, None], jnp.float32)
     batch = Batch(jnp.tile(images, (method.members, 1)), jnp.tile(jnp.asarray(Y), method.members))
     split = Split(np.asarray(images), Y, np.arange(N).astype(str))

@@ -32,11 +32,11 @@ STANDARD_ERRORS = 5.0
 
 def draws_of(name: str, groups: int, steps: int, rate: float) -> np.ndarray:
     """Weights [groups, S, 2] that independent trainings draw, read off through `apply`."""
-    (told,) = recipe.parse(name)
-    sampling = told.base.name == "sgmcmc"
+    (parsed,) = recipe.parse(name)
+    sampling = parsed.base.name == "sgmcmc"
     schedule = rate if sampling else optax.cosine_decay_schedule(rate, steps)
     tx = optax.chain(optax.add_decayed_weights(1 / N), optax.adam(schedule))
-    method = recipe.build(told, recipe.Context(MODEL, N, steps, 1, tx, schedule))
+    method = recipe.build(parsed, recipe.Context(MODEL, N, steps, 1, tx, schedule))
     batch = Batch(jnp.asarray(X, jnp.float32), jnp.asarray(Y, jnp.float32))
 
     def run(key):
@@ -58,7 +58,7 @@ def draws_of(name: str, groups: int, steps: int, rate: float) -> np.ndarray:
 def assert_near(values: np.ndarray, wanted, slack: float = 0.0):
     """The mean over groups [groups, ...] is the wanted one, within standard errors.
 
-    These must be small against the posterior's spread, or nothing would be told.
+    These must be small against the posterior's spread, or the tests would show nothing.
     """
     values = np.asarray(values, np.float64)
     error = values.std(axis=0, ddof=1) / np.sqrt(len(values))

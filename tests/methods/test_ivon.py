@@ -181,7 +181,7 @@ def test_the_default_memory_is_the_papers_at_the_papers_length():
         {"num_samples": 0},
     ],
 )
-def test_options_out_of_range_are_refused(options):
+def test_options_out_of_range_are_errors(options):
     ((name, value),) = options.items()
     with pytest.raises(UserError, match=rf"^ivon\({name}={value}\): [^\n]+$"):
         ivon(_flat_model(jnp.ones(3)), 0.1, 10, 10, **options)

@@ -231,7 +231,7 @@ def test_scales_of_an_affine_layer_stay_what_they_are(blobs):
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("options", "message"),
     [
         ({"structure": "full"}, r"laplace\(structure=full\).*last_full"),
         ({"predictive": "mean"}, r"laplace\(predictive=mean\).*bridge"),
@@ -241,13 +241,13 @@ def test_scales_of_an_affine_layer_stay_what_they_are(blobs):
         ({"structure": "diag", "predictive": "probit"}, "use draws"),
     ],
 )
-def test_options_that_are_not_offered_say_what_is(options, words):
-    with pytest.raises(UserError, match=words) as caught:
+def test_options_that_are_not_offered_say_what_is(options, message):
+    with pytest.raises(UserError, match=message) as caught:
         laplace(MODEL, TX, **options)
     assert "\n" not in str(caught.value)
 
 
-def _refused(layers, shape, structure):
+def _error_of(layers, shape, structure):
     method = laplace(_model(layers), TX, structure)
     with pytest.raises(UserError) as caught:
         jax.eval_shape(method.init, jax.random.key(0), jnp.zeros(shape))
@@ -255,23 +255,23 @@ def _refused(layers, shape, structure):
     return str(caught.value)
 
 
-def test_networks_that_do_not_fit_are_refused_in_one_line():
+def test_networks_that_do_not_fit_are_errors_of_one_line():
     wide = (Dense("predictions", 1000),)
-    assert "structure=last_kron" in _refused(wide, (1, 4096), "last_full")
-    assert "structure=diag" in _refused(wide, (1, 9000), "last_kron")
-    assert "structure=last_kron" in _refused(wide, (1, 9000), "kron")
+    assert "structure=last_kron" in _error_of(wide, (1, 4096), "last_full")
+    assert "structure=diag" in _error_of(wide, (1, 9000), "last_kron")
+    assert "structure=last_kron" in _error_of(wide, (1, 9000), "kron")
     conv = (Conv("conv", 3), GlobalPool("average"))
-    assert "structure=kron" in _refused(conv, (1, 4, 4, 3), "last_kron")
+    assert "structure=kron" in _error_of(conv, (1, 4, 4, 3), "last_kron")
 
 
-def test_a_black_box_is_refused():
+def test_a_black_box_is_an_error():
     black_box = Model(lambda key, images: {}, lambda params, images, key=None: images)
     method = laplace(black_box, TX)
     with pytest.raises(UserError, match="black box"):
         method.init(jax.random.key(0), jnp.zeros((1, 2)))
 
 
-def test_a_last_layer_with_something_after_it_is_refused(blobs):
+def test_a_last_layer_with_something_after_it_is_an_error(blobs):
     layers = (Dense("predictions", 3), Rescale(5.0))
     method = laplace(_model(layers), TX)
     state = jax.jit(method.init)(jax.random.key(0), blobs.train.images[:1])

@@ -63,7 +63,7 @@ def test_saturated_logits_stay_finite(gamma, smoothing):
     value, gradient = jax.value_and_grad(total)(logits)
     assert np.isfinite(value)
     assert np.isfinite(gradient).all()
-    # The second example is wrong for certain: it must still be told so.
+    # The second example is wrong for certain: its loss must still have a slope.
     assert gradient[1, 0] < -0.8
 
 

@@ -131,7 +131,7 @@ def test_preprocessing_takes_mixed_images(name):
         {"l1": -0.1},
     ],
 )
-def test_bad_options_are_refused(model, options):
+def test_bad_options_are_errors(model, options):
     ((name, value),) = options.items()
     with pytest.raises(UserError, match=rf"^point\({name}={value}\): give a number from 0"):
         point(model, optax.sgd(RATE), **options)

@@ -136,11 +136,11 @@ def test_without_data_the_chain_samples_the_prior_whatever_n(kernel, num_train):
 
 
 def test_cycles_explore_without_noise_and_keep_their_share():
-    told = plan(num_steps=100, cycles=4, burn_in=0.6, num_samples=10)
-    assert told.keep.sum() == 10
+    timetable = plan(num_steps=100, cycles=4, burn_in=0.6, num_samples=10)
+    assert timetable.keep.sum() == 10
     for cycle, share in enumerate((2, 3, 2, 3)):
         part = slice(25 * cycle, 25 * (cycle + 1))
-        rate, noise, keep = (column[part] for column in told)
+        rate, noise, keep = (column[part] for column in timetable)
         np.testing.assert_allclose(rate, 0.5 + 0.5 * np.cos(np.pi * np.arange(25) / 25), rtol=1e-5)
         assert list(noise) == [0] * 15 + [1] * 10
         assert keep.sum() == share
@@ -150,14 +150,14 @@ def test_cycles_explore_without_noise_and_keep_their_share():
 
 @pytest.mark.parametrize(("num_steps", "cycles"), [(7, 0), (103, 0), (7, 3), (103, 3), (1000, 7)])
 def test_a_plan_has_every_step_and_no_more_samples_than_room(num_steps, cycles):
-    told = plan(num_steps, cycles, burn_in=0.5, num_samples=9)
-    assert {len(column) for column in told} == {num_steps}
-    assert told.keep[-1]
-    assert told.keep.sum() == 9 if num_steps > 100 else told.keep.sum() < 9
+    timetable = plan(num_steps, cycles, burn_in=0.5, num_samples=9)
+    assert {len(column) for column in timetable} == {num_steps}
+    assert timetable.keep[-1]
+    assert timetable.keep.sum() == 9 if num_steps > 100 else timetable.keep.sum() < 9
     if cycles == 0:
-        assert not told.keep[: num_steps // 2].any()
-        assert (told.rate == 1).all()
-        assert (told.noise == 1).all()
+        assert not timetable.keep[: num_steps // 2].any()
+        assert (timetable.rate == 1).all()
+        assert (timetable.noise == 1).all()
 
 
 def test_without_burn_in_every_step_can_be_kept():
@@ -224,7 +224,7 @@ def test_the_prior_is_a_sum_over_weights():
         {"prior_precision": "wide"},
     ],
 )
-def test_options_out_of_range_are_refused(options):
+def test_options_out_of_range_are_errors(options):
     ((name, value),) = options.items()
     with pytest.raises(UserError, match=rf"^sgmcmc\({name}={value}\): [^\n]+$"):
         sgmcmc(_flat_model(), 0.1, 10, 10, **options)

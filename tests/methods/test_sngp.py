@@ -198,7 +198,7 @@ def test_the_posterior_of_one_logit_of_two_classes(split):
     np.testing.assert_allclose(scale @ scale.T, np.linalg.inv(precision), atol=2e-5)
 
 
-def test_a_network_that_ends_in_no_dense_layer_is_refused():
+def test_a_network_that_ends_in_no_dense_layer_is_an_error():
     layers = (Conv("maps", 2, activation="linear"), GlobalPool("average"))
     method = sngp(chain.as_model(chain.Chain(layers)), optax.sgd(0.1), 60)
     with pytest.raises(UserError, match="sngp: the network ends in maps, not a dense layer"):
@@ -215,8 +215,8 @@ def test_a_network_that_ends_in_no_dense_layer_is_refused():
         ("norm_bound", None, "number above 0"),
     ],
 )
-def test_bad_options_are_refused(option, value, wanted):
+def test_bad_options_are_errors(option, value, wanted):
     model = chain.as_model(chain.Chain((Dense("predictions", 2),)))
-    with pytest.raises(UserError) as told:
+    with pytest.raises(UserError) as caught:
         sngp(model, optax.sgd(0.1), 60, **{option: value})
-    assert str(told.value) == f"sngp({option}={value}): give a {wanted}"
+    assert str(caught.value) == f"sngp({option}={value}): give a {wanted}"

@@ -173,7 +173,7 @@ def test_draws_belong_to_key_and_number(run):
         {"every": 15},
     ],
 )
-def test_options_out_of_range_are_refused(options):
+def test_options_out_of_range_are_errors(options):
     ((name, value),) = options.items()
     with pytest.raises(UserError, match=rf"^swag\({name}={value}\): [^\n]+$"):
         swag(None, optax.sgd(0.1), num_steps=20, steps_per_epoch=4, **options)

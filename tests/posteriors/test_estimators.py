@@ -48,8 +48,8 @@ def _brute_force(apply, posterior, deterministic, images, key):
     keys = jax.random.split(key, len(posterior.mean))
     deviations = sigma(posterior)
     weights = {
-        path: mean + deviations[path] * jax.random.normal(each, mean.shape)
-        for (path, mean), each in zip(posterior.mean.items(), keys, strict=True)
+        path: mean + deviations[path] * jax.random.normal(noise_key, mean.shape)
+        for (path, mean), noise_key in zip(posterior.mean.items(), keys, strict=True)
     }
     return apply(join(weights, deterministic), images)
 

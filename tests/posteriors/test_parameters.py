@@ -34,7 +34,7 @@ def test_the_named_Dense_are_uncertain(vgg, which, layers):
     assert join(stochastic, deterministic) == params
 
 
-def test_pitfall_10_biases_are_uncertain_only_where_told(vgg):
+def test_pitfall_10_biases_are_stochastic_only_with_an_option(vgg):
     model, params = vgg
     stochastic, deterministic = split(params, model, "head", with_biases=False)
     assert set(stochastic) == {"fc1/kernel", "fc2/kernel", "predictions/kernel"}
@@ -69,7 +69,7 @@ def test_a_bare_layer_and_a_scale_have_a_fan_in():
     assert fan_in("norm/scale", {"norm/scale": jnp.ones(4)}) == 1
 
 
-def test_a_network_without_a_head_says_so():
+def test_a_network_without_a_head_is_an_error():
     model = Model(None, None, ("conv",), ())
     with pytest.raises(UserError, match=r"bayes=head.*choose bayes=all"):
         split({"conv": {"kernel": jnp.ones((3, 3, 1, 2))}}, model, "head", with_biases=True)

@@ -47,7 +47,7 @@ def _same(one, two):
 
 def test_what_starts_from_the_point_network_has_it_trained_once(dataset, tmp_path):
     dropout = _fit("mc_dropout(num_samples=2)", dataset, tmp_path)
-    assert sorted(each.name for each in tmp_path.iterdir()) == ["point"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["point"]
     assert dropout.steps == 0
     stamps = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("metrics.jsonl")}
     point = _fit("point", dataset, tmp_path)
@@ -57,7 +57,7 @@ def test_what_starts_from_the_point_network_has_it_trained_once(dataset, tmp_pat
     assert _same(dropout.state.params, point.state.params)
     assert _same(tempered.state, point.state)
     assert str(tempered.recipe) == "temperature(point)"
-    assert sorted(each.name for each in tmp_path.iterdir()) == ["point"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["point"]
     assert {p: p.read_text().count("\n") for p in stamps} == dict.fromkeys(stamps, 4)
 
 
