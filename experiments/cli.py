@@ -90,7 +90,7 @@ def parse(config_type: type[Config], arguments: list[str] | None = None) -> Conf
     except SystemExit as stop:
         if stop.code == 0:
             raise
-        raise UserError(_explain(errors.getvalue())) from None
+        raise UserError(None, _explain(errors.getvalue())) from None
 
 
 def _explain(box: str) -> str:

@@ -185,7 +185,8 @@ def main(config: Config) -> None:
             print(f"{len(others)} of the trials still run elsewhere: that process writes the page")
             return
         if tune_study.best(study) is None:
-            raise UserError(f"--trials {config.trials}: none was trained to its end; give more")
+            problem = "none was trained to its end"
+            raise UserError("trials", problem, "give more", value=config.trials)
         chosen = chosen_by(tune_study.best(study))
         result = tune_result.describe(
             study=study,

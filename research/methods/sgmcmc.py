@@ -105,27 +105,21 @@ def langevin(params: Any, gradient: Any, noise: Any, rate, temperature) -> Any:
 def hamiltonian(
     params: Any, velocity: Any, gradient: Any, noise: Any, rate, temperature, friction
 ) -> tuple[Any, Any]:
-    """One step of SGHMC.
+    """One step of SGHMC; arguments as of `langevin`, and the rest:
 
     Args:
-        params: w.
         velocity: v.
-        gradient: the gradient of U/N.
-        noise: standard normals in the shape of `params`.
-        rate: r.
-        temperature: T/N.
         friction: a, 0 to 1; 1 minus the momentum.
 
     Returns:
         The new `params` and `velocity`.
     """
     scale = friction * jnp.sqrt(2 * rate * temperature)
-    velocity = jax.tree.map(
-        lambda v, g, z: (1 - friction) * v - friction * rate * g + scale * z,
-        velocity,
-        gradient,
-        noise,
-    )
+
+    def moved(v, g, z):
+        return (1 - friction) * v - friction * rate * g + scale * z
+
+    velocity = jax.tree.map(moved, velocity, gradient, noise)
     return jax.tree.map(jnp.add, params, velocity), velocity
 
 

@@ -17,7 +17,7 @@ class UserError(Exception):
     """
 
     def __init__(
-        self, option: str | None, problem: str = "", way_out: str = "", *, value: object = None
+        self, option: str | None, problem: str, way_out: str = "", *, value: object = None
     ):
         """Says what is wrong.
 
@@ -27,8 +27,6 @@ class UserError(Exception):
             way_out: what to do instead.
             value: what was given, where it is short enough to repeat.
         """
-        if not problem:  # until every caller names its option
-            option, problem = None, str(option)
         self.option, self.problem, self.way_out, self.value = option, problem, way_out, value
         subject = " ".join(str(p) for p in (option and f"`{option}`", value) if p is not None)
         rest = "; ".join(part for part in (problem, way_out) if part)

@@ -178,7 +178,7 @@ def test_what_cannot_be_trained_does_not_stop_the_others(out, strange, capsys, m
     def refuse(recipe, bench, params=None):
         if recipe == benchmark_run.POINT:  # which is there
             return SimpleNamespace(state=SimpleNamespace(params={}), seconds=1.0)
-        raise UserError("training diverged: the loss is not finite")
+        raise UserError(None, "training diverged: the loss is not finite")
 
     monkeypatch.setattr(benchmark_run, "_fit", refuse)
     before = {path: path.read_bytes() for path in (out / "table.md", out / "result.json")}

@@ -81,7 +81,7 @@ def stop_of(monkeypatch, capsys, error) -> tuple[int, str]:
 
 
 def test_errors_of_the_user_and_of_the_disk_are_one_line(monkeypatch, capsys):
-    stopped = stop_of(monkeypatch, capsys, UserError("--data a\nb: no such folder"))
+    stopped = stop_of(monkeypatch, capsys, UserError(None, "--data a\nb: no such folder"))
     assert stopped == (2, "error: --data a b: no such folder\n")
     for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENOTDIR):
         code, line = stop_of(monkeypatch, capsys, OSError(number, "Bad Luck", "/runs/result.json"))

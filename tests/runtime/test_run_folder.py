@@ -121,12 +121,12 @@ def test_an_empty_folder_is_used_and_stays(tmp_path):
     out = tmp_path / "run"
     out.mkdir()
     with pytest.raises(UserError, match="bad"):
-        fail_in(UserError("bad"), ["data"], out, OPTIONS)
+        fail_in(UserError(None, "bad"), ["data"], out, OPTIONS)
     assert list(out.iterdir()) == []
     make_run(out)
 
 
-@pytest.mark.parametrize("error", [UserError("bad"), OSError(errno.ENOSPC, "full")])
+@pytest.mark.parametrize("error", [UserError(None, "bad"), OSError(errno.ENOSPC, "full")])
 def test_bad_input_leaves_no_trace(tmp_path, error):
     out = tmp_path / "new" / "deep" / "run"
     with pytest.raises(type(error)):
@@ -138,7 +138,7 @@ def test_bad_input_leaves_no_trace(tmp_path, error):
 def test_what_was_trained_stays(tmp_path):
     out = tmp_path / "run"
     with pytest.raises(UserError, match="diverged"):
-        fail_in(UserError("training diverged"), ["checkpoints/6"], out, OPTIONS)
+        fail_in(UserError(None, "training diverged"), ["checkpoints/6"], out, OPTIONS)
     assert (out / "checkpoints" / "6").is_dir()
     make_run(out)
 
@@ -147,7 +147,7 @@ def test_bad_input_leaves_an_earlier_result(tmp_path):
     before = make_run(tmp_path / "run")
     for options, overwrite in ((OPTIONS, False), (OTHER, True)):
         with pytest.raises(UserError, match="bad"):
-            fail_in(UserError("bad"), ["data"], tmp_path / "run", options, overwrite)
+            fail_in(UserError(None, "bad"), ["data"], tmp_path / "run", options, overwrite)
         assert contents(tmp_path) == before
     assert [p.name for p in tmp_path.iterdir()] == ["run"]
 
