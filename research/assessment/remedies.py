@@ -22,7 +22,6 @@ from research.diagnosis.verdict import PRESENT
 from research.metrics import format
 from research.models import chain
 from research.models.classifier import Classifier
-from research.models.layers import cut
 from research.runtime.errors import flags
 from research.runtime.run import Run
 from research.training.fit import Fitted, Problem, TrainingOptions, fit
@@ -116,7 +115,7 @@ def fit_heads(
     head, params = trained.classifier, trained.params
     if head.trainable == "all":
         head = head.freeze(params, trained.images, run)
-        params = chain.pick(params, cut(head.layers)[1])
+        params = chain.pick(params, head.head.layers)
     dataset, note = resample(head.dataset, found, collected)
     if note:
         params = None  # a recipe that starts from a trained head starts from one fitted to these
@@ -124,7 +123,7 @@ def fit_heads(
     batch_size = min(options.batch_size, dataset.num_train) // run.mesh.size * run.mesh.size
     if not batch_size:
         return None
-    options = options.replace(batch_size=batch_size)
+    options = replace(options, batch_size=batch_size)
     problem, candidates = Problem(head.model, dataset, params), {}
     folder = run.folder("training/head")
     for number, (recipe, against) in enumerate(remedies, start=1):

@@ -36,12 +36,9 @@ from research.runtime.errors import UserError
 def _pool(layer: Pool, x: jax.Array) -> jax.Array:
     height, width = x.shape[1:3]
     if layer.padding == "VALID" and (height < layer.size[0] or width < layer.size[1]):
-        raise UserError(
-            "image_size",
-            f"the images are too small: a {layer.size[0]}x{layer.size[1]} pool meets a "
-            f"{height}x{width} map",
-            "give a larger `image_size`",
-        )
+        pool = f"{layer.size[0]}x{layer.size[1]}"
+        what = f"the images are too small: a {pool} pool meets a {height}x{width} map"
+        raise UserError("image_size", what, "give a larger `image_size`")
     if layer.kind == "max":
         return nn.max_pool(x, layer.size, layer.strides, layer.padding)
     return nn.avg_pool(x, layer.size, layer.strides, layer.padding, count_include_pad=False)
@@ -69,28 +66,20 @@ def _apply_layer(layer: Layer, x: jax.Array, dtype, use_dropout: bool, is_last: 
     # He initialisation carries the scale through many ReLUs; the logits start near zero.
     kernel_init = nn.initializers.lecun_normal() if is_last else nn.initializers.he_normal()
     match layer:
-        case Conv():
-            x = nn.Conv(
-                layer.features,
-                layer.kernel,
-                layer.strides,
-                layer.padding,
-                use_bias=layer.use_bias,
-                dtype=dtype,
-                kernel_init=kernel_init,
-                conv_general_dilated=convolve,
-                name=layer.name,
-            )(x)
-            return ACTIVATIONS[layer.activation](x)
-        case Dense():
-            x = nn.Dense(
-                layer.features,
-                use_bias=layer.use_bias,
-                dtype=dtype,
-                kernel_init=kernel_init,
-                name=layer.name,
-            )(x)
-            return ACTIVATIONS[layer.activation](x)
+        case Conv() | Dense():
+            options: dict[str, Any] = {
+                "use_bias": layer.use_bias,
+                "dtype": dtype,
+                "kernel_init": kernel_init,
+                "name": layer.name,
+            }
+            if isinstance(layer, Conv):
+                window = layer.kernel, layer.strides, layer.padding
+                options["conv_general_dilated"] = convolve
+                module = nn.Conv(layer.features, *window, **options)
+            else:
+                module = nn.Dense(layer.features, **options)
+            return ACTIVATIONS[layer.activation](module(x))
         case Pool():
             return _pool(layer, x)
         case GlobalPool():
@@ -170,9 +159,8 @@ def as_model(module: nn.Module, preprocess: Callable = lambda images: images) ->
     return Model(init, apply, _names(module.layers), _names(cut(module.layers)[1]))
 
 
-def pick(params: dict, layers: tuple[Layer, ...]) -> dict:
-    """The parameters of the named layers: base or head of a cut network."""
-    names = {getattr(layer, "name", None) for layer in layers}
+def pick(params: dict, names: tuple[str, ...]) -> dict:
+    """The parameters of the named layers, such as `Model.layers` of a base or a head."""
     return {name: value for name, value in params.items() if name in names}
 
 

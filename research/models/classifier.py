@@ -93,12 +93,12 @@ class Classifier:
         Returns:
             [B, ...] float32.
         """
-        weights = _pick(params, self.base) if self.trainable == "all" else self.frozen
+        weights = chain.pick(params, self.base.layers) if self.trainable == "all" else self.frozen
         return self.base.apply(weights, PREPROCESS[self.preprocess](images))
 
     def logits(self, params, features: jax.Array) -> jax.Array:
         """Logits [B, K] of features [B, ...], with weights of `model`."""
-        return self.head.apply(_pick(params, self.head), features)
+        return self.head.apply(chain.pick(params, self.head.layers), features)
 
     def with_preprocess(self, name: str) -> "Classifier":
         """The same weights on pixels prepared otherwise; no features are cached."""
@@ -111,7 +111,7 @@ class Classifier:
         The data set's fingerprint then depends on the weights too, so that a run is not resumed
         from others.
         """
-        start = _pick(weights, self.model)
+        start = chain.pick(weights, self.model.layers)
         fingerprint = identify("start", start, self.dataset)
         return replace(self, start=start, dataset=self.dataset._replace(fingerprint=fingerprint))
 
@@ -123,7 +123,7 @@ class Classifier:
             dataset: images.
             run: where the base runs, and keeps its features.
         """
-        frozen = params if self.layers is None else _pick(params, self.base)
+        frozen = params if self.layers is None else chain.pick(params, self.base.layers)
         preprocess = PREPROCESS[self.preprocess]
 
         def run_base(weights, images):
@@ -140,18 +140,8 @@ class Classifier:
         )
 
 
-def _pick(params: dict, model: Model) -> dict:
-    """The weights of the layers that a model has."""
-    return {name: weights for name, weights in params.items() if name in model.layers}
-
-
 def base_and_head(layers: tuple[Layer, ...], dtype) -> tuple[Model, Model]:
-    """A network as base and head.
-
-    Args:
-        layers: of the whole network.
-        dtype: the type to compute in.
-    """
+    """A network, given by all its layers, as base and head that compute in `dtype`."""
     base, head = cut(layers)
     return chain.as_model(chain.Chain(base, dtype)), chain.as_model(chain.Chain(head, dtype))
 
@@ -168,12 +158,9 @@ def _fitting(weights: dict, shapes: dict, source: str) -> dict:
         if {n: leaf.shape for n, leaf in layer.items()} == wanted:
             kept[name] = layer
         elif name != "predictions":
-            raise UserError(
-                "weights",
-                f"its layer {name} does not fit images of this size",
-                "give `image_size` 224, or another `head`",
-                value=source,
-            )
+            what = f"its layer {name} does not fit images of this size"
+            way_out = "give `image_size` 224, or another `head`"
+            raise UserError("weights", what, way_out, value=source)
     return kept
 
 
@@ -185,10 +172,10 @@ def fresh(dataset: Dataset, network: VGG16) -> Classifier:
         trainable="all",
         preprocess="torch",
         origin=Origin(
-            _describe(network),
-            "trained here",
-            chain.count(params),
-            "pixels brought to mean 0 and variance 1 or so",
+            description=_describe(network),
+            source="trained here",
+            parameters=chain.count(params),
+            preprocess_reason="pixels brought to mean 0 and variance 1 or so",
         ),
         dataset=dataset,
         layers=network.layers,

@@ -25,7 +25,13 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from research.models import chain, vgg
-from research.models.keras.file import KERAS_ERRORS, check_readable, first_line, import_keras_on_jax
+from research.models.keras.file import (
+    KERAS_ERRORS,
+    check_readable,
+    first_line,
+    import_keras_on_jax,
+    run_keras,
+)
 from research.models.layers import Conv
 from research.runtime.errors import UserError
 
@@ -33,6 +39,7 @@ URL = (
     "https://storage.googleapis.com/tensorflow/keras-applications/vgg16/"
     "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
 )
+WAY_OUT = "give VGG16's weights from Keras (.h5) or torchvision (.safetensors, without batch norm)"
 MD5 = "6d6bbae143d832006294945121d1f1fc"  # as in keras.applications.vgg16
 CONVOLUTIONS = tuple(x.name for x in vgg.convolutions() if isinstance(x, Conv))
 TOP = ("fc1", "fc2", "predictions")
@@ -90,23 +97,16 @@ def _checked(arrays: dict[str, list[np.ndarray]], names, path: Path) -> dict:
         shapes = [x.shape for x in arrays.get(name, ())]
         rank = 4 if name in CONVOLUTIONS else 2
         fits = len(shapes) == 2 and len(shapes[0]) == rank and shapes[1] == shapes[0][-1:]
-        # fc1 sees a whole map of any size: a multiple of the channels.
-        fits = fits and not (
-            shapes[0][-2] % channels if name == "fc1" else shapes[0][-2] - channels
-        )
+        # fc1 takes a whole map of any size: a multiple of the channels.
+        inputs = shapes[0][-2] if fits else 0
+        fits = fits and (inputs % channels == 0 if name == "fc1" else inputs == channels)
         if not fits or (rank == 4 and shapes[0][:2] != (3, 3)):
             found = f"shapes {shapes}" if shapes else "no such layer"
-            raise UserError(
-                "weights",
-                f"layer '{name}' of VGG16: {found} in the file",
-                "give VGG16's weights from Keras (.h5) or torchvision (.safetensors, without "
-                "batch norm)",
-                value=path,
-            )
+            what = f"layer '{name}' of VGG16: {found} in the file"
+            raise UserError("weights", what, WAY_OUT, value=path)
         channels = shapes[0][-1]
-        params[name] = dict(
-            zip(("kernel", "bias"), (x.astype(np.float32) for x in arrays[name]), strict=True)
-        )
+        kernel, bias = arrays[name]
+        params[name] = {"kernel": kernel.astype(np.float32), "bias": bias.astype(np.float32)}
     return params
 
 
@@ -121,24 +121,17 @@ def features(params: dict, images) -> Any:
 
 def _keras_features(params: dict) -> Callable:
     """The same by Keras, for the comparison."""
-    layers = import_keras_on_jax().layers
-    model = import_keras_on_jax().Sequential([layers.Input((None, None, 3))])
+    keras = import_keras_on_jax()
+    model = keras.Sequential([keras.Input((None, None, 3))])
+    like = {"padding": "same", "activation": "relu", "kernel_initializer": "zeros"}
     for layer in vgg.convolutions():
         if isinstance(layer, Conv):
-            units = len(params[layer.name]["bias"])
-            convolution = layers.Conv2D(
-                units, 3, padding="same", activation="relu", kernel_initializer="zeros"
-            )
-            model.add(convolution)
-            convolution.set_weights([params[layer.name]["kernel"], params[layer.name]["bias"]])
+            weights = params[layer.name]
+            model.add(keras.layers.Conv2D(len(weights["bias"]), 3, **like))
+            model.layers[-1].set_weights([weights["kernel"], weights["bias"]])
         else:
-            model.add(layers.MaxPooling2D())
-
-    def reference(images):
-        with jax.numpy_rank_promotion("allow"):  # Keras' own code promotes ranks
-            return np.asarray(model(images, training=False))
-
-    return reference
+            model.add(keras.layers.MaxPooling2D())
+    return lambda images: np.asarray(run_keras(model, images))
 
 
 def _check_answers(url: str, seconds: float) -> None:
@@ -179,22 +172,12 @@ def download(url: str = URL, md5: str = MD5, seconds: float = 8.0) -> Path:
         if not (home / "models" / url.rsplit("/", 1)[1]).exists():
             _check_answers(url, seconds)
         get_file = import_keras_on_jax().utils.get_file
-        return Path(
-            get_file(
-                origin=url,
-                file_hash=md5,
-                hash_algorithm="md5",
-                cache_subdir="models",
-                cache_dir=str(home),
-            )
-        )
+        kept = {"cache_subdir": "models", "cache_dir": str(home)}
+        return Path(get_file(origin=url, file_hash=md5, hash_algorithm="md5", **kept))
     except Exception as error:  # Keras raises plain Exceptions
-        raise UserError(
-            "weights",
-            f"cannot download {url} ({first_line(error)})",
-            "download it on another machine and give it with `weights` FILE.h5",
-            value="imagenet",
-        ) from error
+        what = f"cannot download {url} ({first_line(error)})"
+        way_out = "download it on another machine and give it with `weights` FILE.h5"
+        raise UserError("weights", what, way_out, value="imagenet") from error
 
 
 def load_weights(source: str, *, head_name: str) -> tuple[dict, str, Callable | None]:
@@ -216,18 +199,14 @@ def load_weights(source: str, *, head_name: str) -> tuple[dict, str, Callable | 
     check_readable(path, "weights")
     is_torch = path.suffix == ".safetensors"
     if not is_torch and not h5py.is_hdf5(path):
-        raise UserError(
-            "weights",
-            "neither an HDF5 (.h5) nor a .safetensors file, or cut short",
-            "copy it again, or convert it (a .pth file is a program to Python: Candor opens none)",
-            value=path,
-        )
+        what = "neither an HDF5 (.h5) nor a .safetensors file, or cut short"
+        way_out = "convert it (a .pth file is a program to Python: Candor opens none)"
+        raise UserError("weights", what, f"copy it again, or {way_out}", value=path)
     try:
         arrays = (_read_torch if is_torch else _read_keras)(path)
     except (*KERAS_ERRORS, SafetensorError) as error:
-        raise UserError(
-            "weights", f"cannot be read ({first_line(error)})", "copy it again", value=path
-        ) from error
+        what = f"cannot be read ({first_line(error)})"
+        raise UserError("weights", what, "copy it again", value=path) from error
     with_top = head_name == "published" and all(arrays.get(name) for name in TOP)
     params = _checked(arrays, CONVOLUTIONS + (TOP if with_top else ()), path)
     return (params, "torch", None) if is_torch else (params, "caffe", _keras_features(params))

@@ -11,13 +11,8 @@ import jax
 from research.data.dataset import Dataset, spread
 from research.method import Model
 from research.models import chain
-from research.models.classifier import (
-    PARITY_IMAGES,
-    Classifier,
-    Origin,
-    base_and_head,
-    some,
-)
+from research.models.classifier import PARITY_IMAGES, Classifier, Origin, base_and_head, some
+from research.models.keras.file import bad_model
 from research.models.keras.importer import Imported, choose_preprocess
 from research.models.parity import check_parity
 from research.models.preprocess import PREPROCESS
@@ -62,29 +57,16 @@ def from_keras(
         UserError: model and data differ in classes; the imported network does not equal Keras' own.
     """
     if imported.classes != len(dataset.classes):
-        raise UserError(
-            "model",
-            f"has {imported.classes} classes, but the data have {len(dataset.classes)} "
-            f"({', '.join(dataset.classes[:5])})",
-            "give the data it is for",
-            value=path,
-        )
+        theirs = f"{len(dataset.classes)} ({', '.join(dataset.classes[:5])})"
+        what = f"has {imported.classes} classes, but the data have {theirs}"
+        raise bad_model(path, what, "give the data it is for")
     name, reason = _preprocess(dataset, imported, chosen_preprocess)
-    parity = check_parity(
-        "model",
-        path,
-        imported.raw_apply,
-        imported.params,
-        imported.reference,
-        PREPROCESS[name](some(dataset, PARITY_IMAGES)),
-    )
+    images = PREPROCESS[name](some(dataset, PARITY_IMAGES))
+    apply, params = imported.raw_apply, imported.params
+    parity = check_parity("model", path, apply, params, imported.reference, images)
     if imported.layers is None and trainable != "none":
-        raise UserError(
-            "train",
-            f"{imported.description} cannot be trained here, only judged",
-            "leave `train` out",
-            value=trainable,
-        )
+        what = f"{imported.description} cannot be trained here, only judged"
+        raise UserError("train", what, "leave `train` out", value=trainable)
     is_open = imported.preprocess is None  # the file does not say what it wants
     layers = imported.layers
     classifier = Classifier(
@@ -92,12 +74,12 @@ def from_keras(
         trainable=trainable,
         preprocess=name,
         origin=Origin(
-            imported.description,
-            path.name,
-            chain.count(imported.params),
-            reason,
-            parity,
-            imported.saturated_output,
+            description=imported.description,
+            source=path.name,
+            parameters=chain.count(params),
+            preprocess_reason=reason,
+            parity=parity,
+            saturated_output=imported.saturated_output,
         ),
         dataset=dataset,
         layers=layers,
@@ -105,8 +87,8 @@ def from_keras(
         other_preprocess=tuple(n for n in PREPROCESS if n != name) if is_open else (),
     )
     if trainable != "all":
-        classifier = classifier.freeze(imported.params, dataset, run)
-    return classifier.start_from(imported.params)
+        classifier = classifier.freeze(params, dataset, run)
+    return classifier.start_from(params)
 
 
 def _preprocess(dataset: Dataset, imported: Imported, chosen: str | None) -> tuple[str, str]:

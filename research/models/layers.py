@@ -121,11 +121,6 @@ def from_json(records: list[dict]) -> tuple[Layer, ...]:
     return tuple(build(record) for record in records)
 
 
-def has_weights_or_noise(layer: Layer) -> bool:
-    """Whether a layer has parameters or draws random numbers."""
-    return isinstance(layer, Conv | Dense | Dropout | Affine)
-
-
 def cut(layers: tuple[Layer, ...]) -> tuple[tuple[Layer, ...], tuple[Layer, ...]]:
     """Cuts a network into (base, head).
 
@@ -133,8 +128,8 @@ def cut(layers: tuple[Layer, ...]) -> tuple[tuple[Layer, ...], tuple[Layer, ...]
     Flatten): it gives every image one fixed array of features, which can be cached.
     """
     last = max((i for i, layer in enumerate(layers) if isinstance(layer, Conv)), default=-1)
-    end = last + 1
-    while 0 < end < len(layers) and not has_weights_or_noise(layers[end]):
+    end, weights_or_noise = last + 1, Conv | Dense | Dropout | Affine
+    while 0 < end < len(layers) and not isinstance(layers[end], weights_or_noise):
         end += 1
     return layers[:end], layers[end:]
 

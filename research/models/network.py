@@ -104,12 +104,8 @@ def get_classifier(
         check_readable(Path(network.weights), "weights")  # before the images, which take longer
     own_size = imported.image_size if imported else IMAGENET_SIZE if network.weights else None
     if imported and own_size and images.image_size not in (None, own_size):
-        raise UserError(
-            "image_size",
-            f"{network.model} takes images of {own_size} pixels",
-            "leave the option out",
-            value=images.image_size,
-        )
+        what = f"{network.model} takes images of {own_size} pixels"
+        raise UserError("image_size", what, "leave the option out", value=images.image_size)
     images = replace(images, image_size=images.image_size or own_size)
     dataset = load(images, seed=run.seed, cache_dir=run.directory / "data")
     if imported:

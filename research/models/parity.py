@@ -33,11 +33,7 @@ def check_parity(option: str, path, apply: Callable, params, reference: Callable
         theirs = np.asarray(reference(images), np.float64)
     difference = float(np.max(np.abs(ours - theirs)) / np.max(np.abs(theirs)))
     if not difference <= PARITY:
-        raise UserError(
-            option,
-            f"the imported network differs from Keras' own by {difference:.1e} of its largest "
-            f"output (limit {PARITY:.0e})",
-            f"please report this model, {WAY_OUT}",
-            value=path,
-        )
+        how_far = f"{difference:.1e} of its largest output (limit {PARITY:.0e})"
+        what = f"the imported network differs from Keras' own by {how_far}"
+        raise UserError(option, what, f"please report this model, {WAY_OUT}", value=path)
     return difference

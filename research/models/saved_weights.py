@@ -39,22 +39,14 @@ def read_weights(path: Path, like: dict, option: str) -> dict:
     try:
         arrays = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise UserError(
-            option,
-            "cannot be read as .safetensors",
-            "give the weights.safetensors of an earlier run",
-            value=path,
-        ) from error
+        way_out = "give the weights.safetensors of an earlier run"
+        raise UserError(option, "cannot be read as .safetensors", way_out, value=path) from error
     leaves: dict[str, Any] = flatten_dict(like, sep="/")
     wanted = {name: leaf.shape for name, leaf in leaves.items()}
     found = {name: array.shape for name, array in arrays.items()}
     for name in sorted(wanted.keys() | found.keys()):
         if wanted.get(name) != found.get(name):
-            raise UserError(
-                option,
-                f"weights of another network: {name} is {found.get(name)} there and "
-                f"{wanted.get(name)} here",
-                "give the same `head`, `width` and `image_size`",
-                value=path,
-            )
+            shapes = f"{name} is {found.get(name)} there and {wanted.get(name)} here"
+            way_out = "give the same `head`, `width` and `image_size`"
+            raise UserError(option, f"weights of another network: {shapes}", way_out, value=path)
     return jax.tree.map(np.float32, unflatten_dict(arrays, sep="/"))

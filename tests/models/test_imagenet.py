@@ -157,13 +157,13 @@ def test_torchvision_file(params, tmp_path):
         Dense("fc2", 6, "relu"),
         Dense("predictions", 4),
     )
-    logits = chain.Chain(top).apply({"params": chain.pick(ours, top)}, maps)
+    logits = chain.Chain(top).apply({"params": chain.pick(ours, TOP)}, maps)
     expected = [torch_forward(tensors, image.transpose(2, 0, 1)) for image in images()]
     np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-6)
     assert np.ptp(expected, axis=0).max() > 0
 
 
-def refusal(source):
+def message_of(source):
     with pytest.raises(UserError) as caught:
         load_weights(str(source), head_name="published")
     message = str(caught.value)
@@ -173,39 +173,39 @@ def refusal(source):
 
 
 def test_bad_files(params, tmp_path):
-    assert "no such file" in refusal(tmp_path / "absent.h5")
-    assert "is a folder" in refusal(tmp_path)
+    assert "no such file" in message_of(tmp_path / "absent.h5")
+    assert "is a folder" in message_of(tmp_path)
     (tmp_path / "empty.h5").touch()
-    assert "is empty" in refusal(tmp_path / "empty.h5")
+    assert "is empty" in message_of(tmp_path / "empty.h5")
     for name in ("text.h5", "text.pth"):
         (tmp_path / name).write_text("hello")
-        assert "neither an HDF5 (.h5) nor a .safetensors file" in refusal(tmp_path / name)
+        assert "neither an HDF5 (.h5) nor a .safetensors file" in message_of(tmp_path / name)
     (tmp_path / "text.safetensors").write_text("hello, hello, hello")
-    assert "cannot be read" in refusal(tmp_path / "text.safetensors")
+    assert "cannot be read" in message_of(tmp_path / "text.safetensors")
     whole = legacy_file(tmp_path / "whole.h5", params, CONVOLUTIONS)
     (tmp_path / "short.h5").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
-    assert "cannot be read" in refusal(tmp_path / "short.h5")
+    assert "cannot be read" in message_of(tmp_path / "short.h5")
     with h5py.File(whole, "r+") as file:
         file.attrs["model_config"] = "{}"
-    assert "model" in refusal(whole)
+    assert "model" in message_of(whole)
 
 
 def test_other_networks(params, tmp_path):
     path = legacy_file(tmp_path / "weights.h5", params, CONVOLUTIONS[:-1])
-    assert "layer 'block5_conv3' of VGG16: no such layer" in refusal(path)
+    assert "layer 'block5_conv3' of VGG16: no such layer" in message_of(path)
     wrong = params | {"block2_conv1": params["block2_conv2"]}
     path = legacy_file(tmp_path / "weights.h5", wrong, CONVOLUTIONS)
-    assert "layer 'block2_conv1' of VGG16: shapes [(3, 3, 3, 3), (3,)]" in refusal(path)
+    assert "layer 'block2_conv1' of VGG16: shapes [(3, 3, 3, 3), (3,)]" in message_of(path)
     tensors = torch_layout(params)
     save_file({**tensors, "features.7.bias": np.zeros(9, np.float32)}, tmp_path / "a.safetensors")
-    assert "layer 'block2_conv2'" in refusal(tmp_path / "a.safetensors")
+    assert "layer 'block2_conv2'" in message_of(tmp_path / "a.safetensors")
     del tensors["features.10.weight"]
     save_file(tensors, tmp_path / "b.safetensors")
-    assert "layer 'block3_conv1'" in refusal(tmp_path / "b.safetensors")
+    assert "layer 'block3_conv1'" in message_of(tmp_path / "b.safetensors")
     tensors = torch_layout(params)
     tensors["classifier.0.weight"] = np.zeros((5, 7), np.float32)
     save_file(tensors, tmp_path / "c.safetensors")
-    assert "cannot be read" in refusal(tmp_path / "c.safetensors")
+    assert "cannot be read" in message_of(tmp_path / "c.safetensors")
 
 
 def failed_download(**options):
@@ -227,7 +227,12 @@ def test_no_network(tmp_path, monkeypatch):
 
 def test_a_name_server_that_never_answers(tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
-    monkeypatch.setattr(imagenet.urllib.request, "urlopen", lambda *_, **__: time.sleep(5))
+
+    def urlopen(*_, **__):
+        time.sleep(5)
+        raise OSError("too late")
+
+    monkeypatch.setattr(imagenet.urllib.request, "urlopen", urlopen)
     seconds, message = failed_download(seconds=0.2)
     assert seconds < 2
     assert "no answer" in message

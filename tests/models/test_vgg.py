@@ -142,8 +142,8 @@ def test_base_and_head_cut_apart_give_the_whole_network():
     base, head = cut(network.layers)
     assert not any(isinstance(layer, Conv | Pool) for layer in head)
     base_model, head_model = chain.as_model(chain.Chain(base)), chain.as_model(chain.Chain(head))
-    features = jax.jit(base_model.apply)(chain.pick(params, base), images)
-    logits = head_model.apply(chain.pick(params, head), features)
+    features = jax.jit(base_model.apply)(chain.pick(params, base_model.layers), images)
+    logits = head_model.apply(chain.pick(params, head_model.layers), features)
     whole = jax.jit(chain.as_model(network).apply)(params, images)
     np.testing.assert_allclose(logits, whole, atol=1e-5)
 

@@ -11,25 +11,20 @@ import os
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import h5py
+import jax
 
 from research.runtime.errors import UserError
 
+SAVE = "model.save('model.keras')"
 WAY_OUT = "or save its probabilities to a .csv file and give that with `predictions`"
 
 # Keras' own classes that run code, or load a program, from the file.
-_HOLDS_CODE = {
-    "Lambda",
-    "__lambda__",
-    "TFSMLayer",
-    "JaxLayer",
-    "FlaxLayer",
-    "TorchModuleWrapper",
-}
+_HOLDS_CODE = {"Lambda", "__lambda__", "TFSMLayer", "JaxLayer", "FlaxLayer", "TorchModuleWrapper"}
 _PLAIN_DATA = {
     "__keras_tensor__",
     "__tensor__",
@@ -47,14 +42,17 @@ KERAS_ERRORS = (
     OSError,
     ValueError,
     TypeError,
-    KeyError,
+    LookupError,
     AttributeError,
-    IndexError,
     RuntimeError,
-    NotImplementedError,
     zipfile.BadZipFile,
     zlib.error,
 )
+
+
+def bad_model(path: Path, problem: str, way_out: str) -> UserError:
+    """The error about the file that the option `model` names."""
+    return UserError("model", problem, way_out, value=path)
 
 
 def import_keras_on_jax():
@@ -63,6 +61,12 @@ def import_keras_on_jax():
     import keras
 
     return keras
+
+
+def run_keras(call: Callable, images):
+    """What a model of Keras, or its `stateless_call`, makes of a batch of images at inference."""
+    with jax.numpy_rank_promotion("allow"):  # Keras' own code promotes ranks
+        return call(images, training=False)
 
 
 def first_line(error: BaseException) -> str:
@@ -76,13 +80,8 @@ def check_readable(path: Path, option: str) -> None:
     if not path.exists():
         raise UserError(option, "no such file", value=path)
     if path.is_dir():
-        raise UserError(
-            option,
-            "is a folder, not a file",
-            "a TensorFlow SavedModel must be loaded in Keras and saved with "
-            f"model.save('model.keras'), {WAY_OUT}",
-            value=path,
-        )
+        way_out = f"a TensorFlow SavedModel must be loaded in Keras and saved with {SAVE}"
+        raise UserError(option, "is a folder, not a file", f"{way_out}, {WAY_OUT}", value=path)
     try:
         with path.open("rb") as file:
             empty = not file.read(1)
@@ -95,12 +94,8 @@ def check_readable(path: Path, option: str) -> None:
 def _zip_config(path: Path) -> str:
     with zipfile.ZipFile(path) as archive:
         if "config.json" not in archive.namelist():
-            raise UserError(
-                "model",
-                "a zip file without config.json is not a Keras model",
-                "save one with model.save('model.keras')",
-                value=path,
-            )
+            what = "a zip file without config.json is not a Keras model"
+            raise bad_model(path, what, f"save one with {SAVE}")
         return archive.read("config.json").decode("utf-8")
 
 
@@ -110,19 +105,9 @@ def _h5_config(path: Path) -> str:
         if config is not None:
             return config if isinstance(config, str) else config.decode("utf-8")
         if {"layer_names", "layers"} & {*file.attrs, *file}:
-            raise UserError(
-                "model",
-                "holds weights and no model",
-                "give a whole model saved with model.save('model.keras'), or ImageNet weights "
-                "with `weights`",
-                value=path,
-            )
-    raise UserError(
-        "model",
-        "an HDF5 file without a Keras model in it",
-        "save one with model.save('model.keras')",
-        value=path,
-    )
+            way_out = f"give a whole model saved with {SAVE}, or ImageNet weights with `weights`"
+            raise bad_model(path, "holds weights and no model", way_out)
+    raise bad_model(path, "an HDF5 file without a Keras model in it", f"save one with {SAVE}")
 
 
 def _is_keras_own(keras, node: dict) -> bool:
@@ -159,28 +144,15 @@ def _check_no_code(keras, node, layer: str, path: Path) -> None:
         own_name = config.get("name") if isinstance(config, dict) else None
         layer = own_name if isinstance(own_name, str) else layer
         if kind in _HOLDS_CODE:
-            raise UserError(
-                "model",
-                f"layer '{layer}' ({kind}) holds code, and Candor runs no code from a file",
-                f"replace it with plain Keras layers, {WAY_OUT}",
-                value=path,
-            )
+            what = f"layer '{layer}' ({kind}) holds code, and Candor runs no code from a file"
+            raise bad_model(path, what, f"replace it with plain Keras layers, {WAY_OUT}")
         if kind not in _PLAIN_DATA and not (isinstance(kind, str) and _is_keras_own(keras, node)):
             if str(node.get("module")).startswith(("keras.src.engine", "keras.engine")):
-                raise UserError(
-                    "model",
-                    "a .keras file of Keras 2, which Keras 3 cannot read",
-                    f"save it there as model.h5 and give that, {WAY_OUT}",
-                    value=path,
-                )
-            what = config if kind == "function" else kind
-            raise UserError(
-                "model",
-                f"layer '{layer}' uses {what!r}, which Keras {keras.__version__} itself does not "
-                "have",
-                f"replace it, {WAY_OUT}",
-                value=path,
-            )
+                what = "a .keras file of Keras 2, which Keras 3 cannot read"
+                raise bad_model(path, what, f"save it there as model.h5 and give that, {WAY_OUT}")
+            uses = f"layer '{layer}' uses {config if kind == 'function' else kind!r}"
+            what = f"{uses}, which Keras {keras.__version__} itself does not have"
+            raise bad_model(path, what, f"replace it, {WAY_OUT}")
     for value in node.values():
         _check_no_code(keras, value, layer, path)
 
@@ -199,12 +171,8 @@ def open_model(path: str | Path) -> Any:
     check_readable(path, "model")
     is_zip = zipfile.is_zipfile(path)
     if not is_zip and not h5py.is_hdf5(path):
-        raise UserError(
-            "model",
-            "neither a .keras (zip) nor an .h5 (HDF5) file, or cut short",
-            "copy or save it again",
-            value=path,
-        )
+        what = "neither a .keras (zip) nor an .h5 (HDF5) file, or cut short"
+        raise bad_model(path, what, "copy or save it again")
     keras = import_keras_on_jax()
     try:
         config = json.loads(_zip_config(path) if is_zip else _h5_config(path))
@@ -222,12 +190,8 @@ def open_model(path: str | Path) -> Any:
         for layer in every_layer(model):
             layer.dtype_policy = "float32"
     except KERAS_ERRORS as error:
-        raise UserError(
-            "model",
-            f"Keras {keras.__version__} cannot load it ({first_line(error)})",
-            f"save it again with that version, {WAY_OUT}",
-            value=path,
-        ) from error
+        what = f"Keras {keras.__version__} cannot load it ({first_line(error)})"
+        raise bad_model(path, what, f"save it again with that version, {WAY_OUT}") from error
     return model
 
 

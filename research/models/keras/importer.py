@@ -20,13 +20,14 @@ from research.models.keras.convert import NotAChain, is_inactive, strip_end, to_
 from research.models.keras.file import (
     KERAS_ERRORS,
     WAY_OUT,
+    bad_model,
     every_layer,
     import_keras_on_jax,
     open_model,
+    run_keras,
 )
 from research.models.layers import BinaryLogit, Conv, Layer, Pool
 from research.models.preprocess import PREPROCESS
-from research.runtime.errors import UserError
 
 _SMALLEST = float(np.finfo(np.float32).tiny)
 
@@ -62,36 +63,21 @@ def _check_shapes(model, path: Path) -> tuple[int | None, bool]:
     try:
         shapes = [tensor.shape for tensor in (*model.inputs, *model.outputs)]
     except KERAS_ERRORS as error:
-        raise UserError(
-            "model",
-            "the model was saved before it saw an image, so it has no shapes",
-            f"call it on one and save it again, {WAY_OUT}",
-            value=path,
-        ) from error
+        what = "the model was saved before it saw an image, so it has no shapes"
+        raise bad_model(path, what, f"call it on one and save it again, {WAY_OUT}") from error
     if len(shapes) != 2 or len(shapes[0]) != 4:
-        raise UserError(
-            "model",
-            f"not a model from one image to one answer (its inputs and outputs are {shapes})",
-            f"cut such a model out of it, {WAY_OUT}",
-            value=path,
-        )
+        what = f"not a model from one image to one answer (its inputs and outputs are {shapes})"
+        raise bad_model(path, what, f"cut such a model out of it, {WAY_OUT}")
     (_, *image), output = shapes
     channels_first = image[0] == 3 and image[2] != 3
     *size, channels = [*image[1:], 3] if channels_first else image
     if channels != 3 or len(set(size) - {None}) > 1:
-        raise UserError(
-            "model",
-            f"takes images of shape {tuple(image)}",
-            f"Candor gives square RGB images [size, size, 3]; build the model for those, {WAY_OUT}",
-            value=path,
-        )
+        way_out = "Candor gives square RGB images [size, size, 3]; build the model for those"
+        raise bad_model(path, f"takes images of shape {tuple(image)}", f"{way_out}, {WAY_OUT}")
     if len(output) != 2 or output[1] is None:
-        raise UserError(
-            "model",
-            f"gives {output} and not one row of class scores for each image",
-            "add the head to it, or give a headless VGG16 as a weights file with `weights`",
-            value=path,
-        )
+        what = f"gives {output} and not one row of class scores for each image"
+        way_out = "add the head to it, or give a headless VGG16 as a weights file with `weights`"
+        raise bad_model(path, what, way_out)
     return size[0] or size[1], channels_first
 
 
@@ -135,17 +121,13 @@ def import_keras(path: str | Path) -> Imported:
     units = model.output_shape[-1]
     end, stripped = strip_end(keras, model)
     if (end, units > 1) in (("sigmoid", True), ("softmax", False)):
-        raise UserError(
-            "model",
-            f"{units} {end} unit(s) at the end are no distribution over classes",
-            f"end it in a softmax of K units or in one sigmoid unit, {WAY_OUT}",
-            value=path,
-        )
+        what = f"{units} {end} unit(s) at the end are no distribution over classes"
+        way_out = f"end it in a softmax of K units or in one sigmoid unit, {WAY_OUT}"
+        raise bad_model(path, what, way_out)
 
     def run(call, images):
         images = jnp.moveaxis(images, -1, 1) if channels_first else jnp.asarray(images)
-        with jax.numpy_rank_promotion("allow"):  # Keras' own code promotes ranks
-            return call(images, training=False)
+        return run_keras(call, images)
 
     def is_distribution():
         size = image_size or 224
@@ -208,14 +190,12 @@ def choose_preprocess(
     Returns:
         The name of the preprocessing with the lowest NLL, and (accuracy 0..1, NLL in nats) of each.
     """
-    compiled, scores, count = jax.jit(apply), {}, len(labels)
+    compiled, scores = jax.jit(apply), {}
+    starts = range(0, len(labels), batch_size)
     for name, function in PREPROCESS.items():
-        logits = np.concatenate(
-            [
-                np.asarray(compiled(params, function(images[rows])))
-                for rows in np.split(np.arange(count), range(batch_size, count, batch_size))
-            ]
-        ).astype(np.float64)  # [N, K]
+        batches = (function(images[start : start + batch_size]) for start in starts)
+        logits = np.concatenate([np.asarray(compiled(params, batch)) for batch in batches])
+        logits = logits.astype(np.float64)  # [N, K]
         log_probs = logits - logsumexp(logits, axis=-1, keepdims=True)
         nll = -float(np.mean(log_probs[np.arange(len(labels)), labels]))
         scores[name] = (float(np.mean(logits.argmax(-1) == labels)), nll)

@@ -44,7 +44,7 @@ def files(keras, tmp_path_factory):
     return folder
 
 
-def refusal(path):
+def message_of(path):
     """The one line with which a file is refused."""
     with pytest.raises(UserError) as caught:
         importer.import_keras(path)
@@ -61,36 +61,36 @@ def truncated(source, target):
 
 
 def test_what_is_no_file(tmp_path):
-    assert "no such file" in refusal(tmp_path / "absent.keras")
-    assert "is a folder" in refusal(tmp_path)
+    assert "no such file" in message_of(tmp_path / "absent.keras")
+    assert "is a folder" in message_of(tmp_path)
     empty = tmp_path / "empty.keras"
     empty.touch()
-    assert "is empty" in refusal(empty)
+    assert "is empty" in message_of(empty)
 
 
 def test_what_is_no_model(files, tmp_path):
     text = tmp_path / "text.h5"
     text.write_text("not a model")
-    assert "neither a .keras (zip) nor an .h5 (HDF5) file" in refusal(text)
+    assert "neither a .keras (zip) nor an .h5 (HDF5) file" in message_of(text)
     other = tmp_path / "other.keras"
     with zipfile.ZipFile(other, "w") as archive:
         archive.writestr("readme.txt", "hello")
-    assert "without config.json" in refusal(other)
+    assert "without config.json" in message_of(other)
     table = tmp_path / "table.h5"
     with h5py.File(table, "w") as file:
         file["x"] = np.arange(3)
-    assert "without a Keras model" in refusal(table)
-    assert "with weights" in refusal(files / "model.weights.h5")
+    assert "without a Keras model" in message_of(table)
+    assert "with weights" in message_of(files / "model.weights.h5")
     legacy_weights = tmp_path / "legacy.h5"
     with h5py.File(files / "model.h5") as source, h5py.File(legacy_weights, "w") as target:
         for name, value in source["model_weights"].attrs.items():
             target.attrs[name] = value
-    assert "with weights" in refusal(legacy_weights)
+    assert "with weights" in message_of(legacy_weights)
 
 
 @pytest.mark.parametrize("name", ["model.keras", "model.h5"])
 def test_cut_short(files, tmp_path, name):
-    assert "again" in refusal(truncated(files / name, tmp_path / name))
+    assert "again" in message_of(truncated(files / name, tmp_path / name))
 
 
 def rewritten(source, target, change):
@@ -105,7 +105,7 @@ def rewritten(source, target, change):
 @pytest.mark.parametrize("content", [b"{", b"[]", b"\xff", b'{"class_name": "Sequential"}'])
 def test_damaged_config(files, tmp_path, content):
     path = rewritten(files / "model.keras", tmp_path / "model.keras", lambda _: content)
-    assert "cannot load it" in refusal(path)
+    assert "cannot load it" in message_of(path)
 
 
 def test_keras_2_archive(files, tmp_path):
@@ -116,14 +116,14 @@ def test_keras_2_archive(files, tmp_path):
         return json.dumps(config | {"class_name": "Functional"})
 
     path = rewritten(files / "model.keras", tmp_path / "model.keras", change)
-    assert "of Keras 2, which Keras 3 cannot read; save it there as model.h5" in refusal(path)
+    assert "of Keras 2, which Keras 3 cannot read; save it there as model.h5" in message_of(path)
 
 
 def test_weights_missing_in_the_archive(files, tmp_path):
     path = tmp_path / "model.keras"
     with zipfile.ZipFile(files / "model.keras") as old, zipfile.ZipFile(path, "w") as new:
         new.writestr("config.json", old.read("config.json"))
-    assert "cannot load it" in refusal(path)
+    assert "cannot load it" in message_of(path)
 
 
 def test_hdf5_under_the_other_name(files, tmp_path):
@@ -143,7 +143,7 @@ def test_lambda_is_not_run(keras, tmp_path, suffix):
     nested = keras.Sequential([keras.Input((8, 8, 3)), code], name="inner")
     small(keras, nested).save(path)
     marker.unlink()
-    message = refusal(path)
+    message = message_of(path)
     assert "layer 'trick' (Lambda) holds code" in message
     assert not marker.exists()
     if suffix == "keras":  # the file is a real danger: without safe mode it does run
@@ -166,7 +166,7 @@ def test_registered_class_of_this_process_is_not_used(keras, tmp_path):
     for name in ("model.keras", "model.h5"):
         small(keras, Spy(name="spy")).save(tmp_path / name)
         built.clear()
-        message = refusal(tmp_path / name)
+        message = message_of(tmp_path / name)
         assert "Spy'" in message
         assert not built
 
@@ -176,7 +176,7 @@ def test_custom_activation_function(keras, tmp_path):
         return 2 * x
 
     small(keras, keras.layers.Conv2D(2, 3, activation=twice, name="odd")).save(tmp_path / "m.keras")
-    assert "layer 'odd' uses 'twice'" in refusal(tmp_path / "m.keras")
+    assert "layer 'odd' uses 'twice'" in message_of(tmp_path / "m.keras")
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ def test_planted_objects_never_reach_keras(files, keras, tmp_path, planted, monk
     path = rewritten(files / "model.keras", tmp_path / "model.keras", plant)
     loaded = []
     monkeypatch.setattr(keras.models, "load_model", lambda *_, **__: loaded.append(1))
-    message = refusal(path)
+    message = message_of(path)
     assert not loaded
     is_text = isinstance(planted["class_name"], str)
     assert ("layer 'conv'" if is_text else "cannot load it") in message
@@ -244,12 +244,12 @@ NOT_CLASSIFIERS = [
 ]
 
 
-@pytest.mark.parametrize(("build", "words"), NOT_CLASSIFIERS)
+@pytest.mark.parametrize(("build", "expected"), NOT_CLASSIFIERS)
 @pytest.mark.filterwarnings("ignore:You are saving a model that has not yet been built:UserWarning")
-def test_no_classifier_of_images(keras, tmp_path, build, words):
+def test_no_classifier_of_images(keras, tmp_path, build, expected):
     build(keras).save(tmp_path / "model.keras")
-    message = refusal(tmp_path / "model.keras")
-    assert words in message
+    message = message_of(tmp_path / "model.keras")
+    assert expected in message
 
 
 KERAS_2 = {

@@ -365,7 +365,7 @@ def test_probabilities_without_logits_are_called_saturated(keras, tmp_path):
     np.testing.assert_allclose(probabilities(logits), expected(model, images), atol=1e-6)
 
 
-def test_parity_refuses_other_weights(keras, tmp_path):
+def test_parity_fails_with_other_weights(keras, tmp_path):
     model = small(keras, dense(keras, 2, activation="softmax"))
     imported = import_saved(model, tmp_path / "model.keras")
     name = imported.layers[-1].name
@@ -382,13 +382,13 @@ def test_preprocessing_is_found_out(truth):
     """Labels drawn from what the model says after one of them: the others explain them less."""
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (1000, 4, 4, 3)).astype(np.uint8)
-    seen = np.asarray(PREPROCESS[truth](images))
-    weights = random.normal(0, 1, (48, 3)).astype(np.float32) / seen.std()
+    prepared = np.asarray(PREPROCESS[truth](images))
+    weights = random.normal(0, 1, (48, 3)).astype(np.float32) / prepared.std()
 
     def apply(params, x):
-        return 0.5 * (x.reshape(len(x), -1) @ params - seen.mean() * params.sum(0)[None])
+        return 0.5 * (x.reshape(len(x), -1) @ params - prepared.mean() * params.sum(0)[None])
 
-    logits = np.asarray(apply(weights, seen))
+    logits = np.asarray(apply(weights, prepared))
     labels = np.argmax(logits + random.gumbel(size=logits.shape), axis=-1)
     name, scores = importer.choose_preprocess(apply, weights, images, labels, batch_size=300)
     assert set(scores) == set(PREPROCESS)
