@@ -19,6 +19,7 @@ import numpy as np
 from scipy.fft import dct
 from scipy.ndimage import gaussian_filter1d
 
+from research.data.batches import padded_batches
 from research.data.dataset import Images
 from research.runtime.errors import UserError
 
@@ -66,11 +67,6 @@ TO_YCBCR = np.array(
 TO_RGB = np.linalg.inv(TO_YCBCR.astype(np.float64)).astype(np.float32)
 
 
-def _along_both_axes(images: jax.Array, rows: jax.Array, columns: jax.Array) -> jax.Array:
-    """Applies linear maps [H, H] and [W, W] to the two axes of [B, H, W, 3]."""
-    return jnp.einsum("yh,bhwc,xw->byxc", rows, images, columns, precision=HIGHEST)
-
-
 def _blur_matrix(deviation: float, side: int) -> np.ndarray:
     """Gaussian smoothing, the image mirrored at its edges, as a matrix [side, side]."""
     scaled = deviation * side / SIDE
@@ -80,10 +76,8 @@ def _blur_matrix(deviation: float, side: int) -> np.ndarray:
 def _box_matrix(size: int, side: int) -> np.ndarray:
     """Averages over `size` boxes of equal length [size, side]; pixels are shared by overlap."""
     edges = np.arange(size + 1) * side / size
-    left, right = (
-        np.maximum.outer(edges[:-1], np.arange(side)),
-        np.minimum.outer(edges[1:], np.arange(1, side + 1)),
-    )
+    left = np.maximum.outer(edges[:-1], np.arange(side))
+    right = np.minimum.outer(edges[1:], np.arange(1, side + 1))
     return np.maximum(right - left, 0) * size / side
 
 
@@ -100,7 +94,7 @@ def _by_matrix(key, images, level, matrix: Callable[[float, int], np.ndarray], n
         jnp.asarray(np.stack([matrix(c, side) for c in LEVELS[name]]), jnp.float32)[level - 1]
         for side in images.shape[1:3]
     )
-    return _along_both_axes(images, rows, columns)
+    return jnp.einsum("yh,bhwc,xw->byxc", rows, images, columns, precision=HIGHEST)
 
 
 def _at(name: str, level: jax.Array) -> jax.Array:
@@ -241,9 +235,8 @@ def corrupt(key: jax.Array, images: jax.Array, name: str, level: int, first: int
         UserError: no such corruption or level.
     """
     if name not in CORRUPTIONS:
-        raise UserError(
-            None, f"corruption {name}: unknown", f"choose from {', '.join(CORRUPTIONS)}"
-        )
+        way_out = f"choose from {', '.join(CORRUPTIONS)}"
+        raise UserError(None, f"corruption {name}: unknown", way_out)
     if level not in range(NUM_LEVELS + 1):
         raise UserError(None, f"corruption level {level}: give 0 to {NUM_LEVELS}")
     return _corrupt(key, images, first, level, name) if level else jnp.asarray(images)
@@ -251,10 +244,8 @@ def corrupt(key: jax.Array, images: jax.Array, name: str, level: int, first: int
 
 def corrupt_all(key: jax.Array, images: Images, name: str, level: int) -> np.ndarray:
     """The same of a whole split [N, H, W, 3], batch by batch, onto the host."""
-    n = len(images)
-    parts = []
-    for first in range(0, n, BATCH):
-        index = np.arange(first, first + BATCH)
-        batch = images[np.minimum(index, n - 1)]  # filled up: one program for all batches
-        parts.append(np.asarray(corrupt(key, batch, name, level, first)))
-    return np.concatenate(parts)[:n]
+    parts = [
+        np.asarray(corrupt(key, batch, name, level, number * BATCH))
+        for number, (batch, _) in enumerate(padded_batches(images, BATCH))
+    ]
+    return np.concatenate(parts)[: len(images)]

@@ -1,6 +1,6 @@
 """What the rest of Candor knows of data: three splits of indexable images."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
@@ -67,6 +67,12 @@ class Dataset(NamedTuple):
     def splits(self) -> dict[str, Split]:
         """The splits by name, in the order train, valid, test."""
         return {name: getattr(self, name) for name in SPLITS}
+
+
+def first_five(names: Sequence[str]) -> str:
+    """The first five of some names, and how many more there are, for a message."""
+    shown = ", ".join(name if name.isprintable() else repr(name) for name in names[:5])
+    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"
 
 
 def spread(n: int, most: int | None) -> np.ndarray:

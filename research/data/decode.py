@@ -1,14 +1,15 @@
 """Decodes every image once, in threads: finds the broken ones and the copies, keeps what fits.
 
-Pillow releases the interpreter's lock while it decodes and resizes. What fits in memory is written
-to the run's folder as one `.npy` under a name that tells what it was made from, so that the same
-command reads it back.
+Pillow releases the interpreter's lock while it decodes and resizes. Grain, whose threads decode
+streamed images, takes over a second to import, which small data sets need not pay. What fits in
+memory is written to the run's folder as one `.npy`, whose name is a digest of all it was made from,
+so that the same command reads it back.
 """
 
 import hashlib
 import os
 import warnings
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +20,13 @@ from research.data.images import UnreadableImage, resize
 from research.data.sources.source import Source
 from research.runtime.files import write_whole
 
-_BLOCK = 64  # images a thread takes at a time
+_BLOCK = 64  # number of images that a thread takes at a time
 
 
 def _decode_all(
     source: Source, rows: np.ndarray, image_size: int, keep: bool, progress: bool
 ) -> tuple[np.ndarray | None, np.ndarray]:
+    """Images, if they are kept, and digests, as `decode_once` returns them."""
     images = np.empty((len(rows), image_size, image_size, 3), np.uint8) if keep else None
     digests = np.zeros((len(rows), 16), np.uint8)
 
@@ -40,27 +42,25 @@ def _decode_all(
                 images[i] = image
         return len(block)
 
-    # disable=None: no bar where stderr is no terminal.
-    bar = tqdm(
-        total=len(rows), desc="reading images", unit="image", disable=None if progress else True
-    )
+    disable = None if progress else True  # None: where stderr is no terminal
+    bar = tqdm(total=len(rows), desc="reading images", unit="image", disable=disable)
     pool = ThreadPoolExecutor(os.cpu_count())
     with bar, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="PIL")  # on odd metadata of files that decode
+        # Pillow warns of odd metadata in files that it decodes all the same.
+        warnings.filterwarnings("ignore", module="PIL")
         try:
-            blocks = [pool.submit(decode_block, i) for i in range(0, len(rows), _BLOCK)]
-            for done in as_completed(blocks):
-                bar.update(done.result())
+            for done in pool.map(decode_block, range(0, len(rows), _BLOCK)):
+                bar.update(done)
         finally:  # an interrupted run must not wait for the rest
             pool.shutdown(cancel_futures=True)
     return images, digests
 
 
 def _name(source: Source, rows: np.ndarray, image_size: int) -> str:
+    """A digest of everything that the decoded images depend on."""
     made_from = (source.fingerprint, image_size, PIL.__version__, *source.ids[rows])
-    return hashlib.blake2b(
-        "\n".join(map(str, made_from)).encode(errors="surrogateescape"), digest_size=16
-    ).hexdigest()
+    text = "\n".join(map(str, made_from)).encode(errors="surrogateescape")
+    return hashlib.blake2b(text, digest_size=16).hexdigest()
 
 
 def decode_once(
@@ -75,15 +75,15 @@ def decode_once(
 
     Args:
         source: where the images come from.
-        rows: [N] which of its images.
+        rows: indices of its images to decode, [N].
         image_size: the side to resize to, in pixels.
         memory_gb: the most memory that the images may fill, in 10^9 bytes.
         cache_dir: folder for the decoded images; None: they are not written.
         progress: whether a terminal shows a bar.
 
     Returns:
-        The images [N, size, size, 3] uint8, or None where they do not fit; and a digest of each
-        image, [N, 16] uint8, all zero for one that cannot be read.
+        The images [N, size, size, 3] uint8, or None where they do not fit in `memory_gb`; and a
+        digest of each image, [N, 16] uint8, which is all zero for one that cannot be read.
 
     Raises:
         OSError: the cache cannot be written.
@@ -100,9 +100,8 @@ def decode_once(
             write_whole(images_file, lambda part: np.save(part, images))
         write_whole(digests_file, lambda part: np.save(part, digests))
         for file in (*cache_dir.glob("images-*.npy"), *cache_dir.glob("digests-*.npy")):
-            if name not in file.name:  # of other files or another size: never read again
+            if name not in file.name:  # it holds other images or another size: never read again
                 file.unlink(missing_ok=True)
-    # Mapped, not read: the splits copy their images out of it, and the file is never in memory as
-    # well.
+    # The file is mapped and not read, because the splits copy their images out of it.
     images = np.load(images_file, mmap_mode="r") if keep else None
     return images, np.load(digests_file)

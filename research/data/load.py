@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 import research.data.sources
-from research.data.dataset import SPLITS, Dataset, Split
+from research.data.dataset import SPLITS, Dataset, Split, first_five
 from research.data.decode import decode_once
-from research.data.sources.source import TEST, TRAIN, Source, only
+from research.data.sources.source import TEST, TRAIN, Source, bad_data, only
 from research.data.splits import DROPPED, assign, choose, missing_splits, trim
 from research.data.streamed import StreamedImages
 from research.runtime.errors import UserError
@@ -64,17 +64,8 @@ def _open(spec: str, data_dir: str | None) -> Source:
         kind = importlib.import_module(module.name)
         if hasattr(kind, "open_source") and kind.matches(spec):
             return kind.open_source(spec, data_dir)
-    raise UserError(
-        "data",
-        "no such folder",
-        "give a folder of class folders, an .npz file, tfds:NAME or digits",
-        value=spec,
-    )
-
-
-def _some(names: np.ndarray) -> str:
-    shown = ", ".join(name if name.isprintable() else repr(name) for name in names[:5].tolist())
-    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"
+    way_out = "give a folder of class folders, an .npz file, tfds:NAME or digits"
+    raise bad_data(spec, "no such folder", way_out)
 
 
 def _skip_unreadable(spec: str, ids: np.ndarray, skip: bool) -> tuple[str, ...]:
@@ -85,15 +76,12 @@ def _skip_unreadable(spec: str, ids: np.ndarray, skip: bool) -> tuple[str, ...]:
     """
     if not len(ids):
         return ()
-    plural = "image" if len(ids) == 1 else "images"
+    listed = first_five(ids.tolist())
+    unreadable = f"{len(ids)} unreadable {'image' if len(ids) == 1 else 'images'}"
     if not skip:
-        raise UserError(
-            "data",
-            f"{len(ids)} unreadable {plural}: {_some(ids)}",
-            "mend or remove what is listed, or go on without with `skip_bad_images`",
-            value=spec,
-        )
-    return (f"{len(ids)} unreadable {plural} left out: {_some(ids)}.",)
+        way_out = "mend or remove what is listed, or go on without with `skip_bad_images`"
+        raise bad_data(spec, f"{unreadable}: {listed}", way_out)
+    return (f"{unreadable} left out: {listed}.",)
 
 
 def _check_splits(
@@ -107,31 +95,19 @@ def _check_splits(
     for code, name in enumerate(SPLITS):
         if code != TRAIN and not is_own:
             if not np.any(split == code):
-                raise UserError(
-                    "data",
-                    f"no image is left for {name}: there are too few, or each is also in a later "
-                    "split",
-                    "add images to it",
-                    value=spec,
-                )
+                why = "there are too few, or each is also in a later split"
+                raise bad_data(spec, f"no image is left for {name}: {why}", "add images to it")
             continue
         absent = np.flatnonzero(np.bincount(labels[split == code], minlength=len(classes)) == 0)
-        if len(absent) and is_own:
-            raise UserError(
-                "data",
-                f"class {classes[absent[0]]!r} has fewer than 3 different readable images (under "
-                "`limit`, of those chosen), and train, valid and test need one each",
-                "add images or remove the class",
-                value=spec,
-            )
         if len(absent):
-            raise UserError(
-                "data",
-                f"class {classes[absent[0]]!r} has no readable image in train that is not also in "
-                "a later split",
-                "add images or remove the class",
-                value=spec,
-            )
+            why = "has no readable image in train that is not also in a later split"
+            if is_own:
+                why = (
+                    "has fewer than 3 different readable images (under `limit`, of those chosen), "
+                    "and train, valid and test need one each"
+                )
+            what = f"class {classes[absent[0]]!r} {why}"
+            raise bad_data(spec, what, "add images or remove the class")
 
 
 def _count_copies(

@@ -5,13 +5,14 @@ so that every number stays finite; the count is reported.
 """
 
 import csv
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from scipy.special import log_softmax, logsumexp
 
-from research.data.dataset import SPLITS
+from research.data.dataset import SPLITS, first_five
 from research.data.sources.npz import read_arrays
 from research.runtime.errors import UserError
 
@@ -41,9 +42,8 @@ def _check_rows(path: Path, bad: np.ndarray, what: str) -> None:
     """Raises a `UserError` that names the first five of the rows that `bad` [N] marks."""
     numbers = np.flatnonzero(bad)
     if len(numbers):
-        named = ", ".join(str(n) for n in numbers[:5])
-        more = f" and {len(numbers) - 5} more" if len(numbers) > 5 else ""
-        rows = f"row{'s' if len(numbers) > 1 else ''} {named}{more} (counted from 0)"
+        named = first_five(numbers.astype(str).tolist())
+        rows = f"row{'s' if len(numbers) > 1 else ''} {named} (counted from 0)"
         raise _error(path, f"{rows}: {what}")
 
 
@@ -59,11 +59,8 @@ def _normalise(
     if kind == "logits":
         _check_rows(path, np.isinf(scores).any(axis=1), "infinite logits; save finite ones")
         if (scores >= 0).all() and np.allclose(scores.sum(axis=1), 1, atol=SUM_TOLERANCE):
-            raise _error(
-                path,
-                "what is given as logits are probabilities: each row sums to 1",
-                "name the array probs (.npz), or leave `logits` out (.csv)",
-            )
+            what = "what is given as logits are probabilities: each row sums to 1"
+            raise _error(path, what, "name the array probs (.npz), or leave `logits` out (.csv)")
         return log_softmax(scores, axis=1), ()
     if kind == "probs":
         outside = (scores < -ROUNDING) | (scores > 1 + SUM_TOLERANCE)
@@ -107,11 +104,8 @@ def _read_npz(path: Path) -> tuple[dict[str, np.ndarray], str]:
     }
     kinds = [kind for kind in KINDS if kind in arrays]
     if not kinds or "labels" not in arrays:
-        raise _error(
-            path,
-            f"holds {', '.join(sorted(arrays)) or 'nothing'}",
-            "it needs an array probs or logits [N, K], and labels [N]",
-        )
+        way_out = "it needs an array probs or logits [N, K], and labels [N]"
+        raise _error(path, f"holds {', '.join(sorted(arrays)) or 'nothing'}", way_out)
     return arrays, kinds[0]
 
 
@@ -122,9 +116,13 @@ def _number(cell: str) -> float:
         return np.nan
 
 
+_numbers = np.vectorize(_number, otypes=[np.float64])  # of an array of texts; NaN: no number
+
+
 def _read_csv(path: Path, label_column: str, is_logits: bool) -> tuple[dict[str, np.ndarray], str]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
+            # csv.Sniffer gives up on a file with one short row, and cannot name that row.
             delimiter = max(",;\t", key=file.readline().count)
             file.seek(0)
             rows = [[cell.strip() for cell in row] for row in csv.reader(file, delimiter=delimiter)]
@@ -139,25 +137,22 @@ def _read_csv(path: Path, label_column: str, is_logits: bool) -> tuple[dict[str,
     if label_column not in header:
         number = int(label_column) if label_column.isdecimal() else len(header)
         if number >= len(header):
-            raise UserError(
-                "label_column",
-                f"{path} has the columns {', '.join(header)}",
-                "name one of them, or give its number from 0",
-                value=label_column,
-            )
+            what = f"{path} has the columns {', '.join(header)}"
+            way_out = "name one of them, or give its number from 0"
+            raise UserError("label_column", what, way_out, value=label_column)
         label_column = header[number]
-    places = {name: i for i, name in enumerate(header)}
-    if len(places) < len(header):
+    columns = dict(zip(header, np.array(body).T, strict=True))  # each [N] str
+    if len(columns) < len(header):
         twice = next(name for name in header if header.count(name) > 1)
         raise _error(path, f"two columns are called {twice!r}", "rename one")
-    texts = [name for name in ("split", *IDS) if name in places and name != label_column]
+    texts = [name for name in ("split", *IDS) if name in columns and name != label_column]
     classes = [name for name in header if name not in (label_column, *texts)]
     if not classes:
         raise _error(path, f"no class columns beside {', '.join(header)}", "add one a class")
     kind = "logits" if is_logits else "probs"
-    arrays = {name: np.array([row[places[name]] for row in body]) for name in texts}
-    arrays["labels"] = np.array([row[places[label_column]] for row in body])
-    arrays[kind] = np.array([[_number(row[places[name]]) for name in classes] for row in body])
+    arrays = {name: columns[name] for name in texts}
+    arrays["labels"] = columns[label_column]
+    arrays[kind] = _numbers(np.stack([columns[name] for name in classes], axis=1))
     if len(classes) > 1:
         arrays["classes"] = np.array(classes)
     return arrays, kind
@@ -168,7 +163,7 @@ def _read_labels(path: Path, labels: np.ndarray, classes: tuple[str, ...]) -> np
     if labels.dtype.kind == "U":
         if set(labels.tolist()) <= set(classes):
             return np.array([classes.index(label) for label in labels.tolist()])
-        numbers = np.array([_number(label) for label in labels.tolist()])
+        numbers = _numbers(labels)
         unknown = np.isnan(numbers) & ~np.isin(labels, classes)
         what = "labels that are neither numbers nor one of the classes"
         _check_rows(path, unknown, f"{what} {', '.join(classes)}")
@@ -208,15 +203,13 @@ def read_predictions(
         UserError: the file cannot be read, or rows are no distributions, or labels are out of
             range.
     """
+    bad = partial(_error, path)
     if not path.is_file():
-        raise _error(path, "no such file", "give a .npz or a .csv file")
+        raise bad("no such file", "give a .npz or a .csv file")
     if path.suffix.lower() == ".npz":
         if is_logits or label_column != "label":
-            raise UserError(
-                None,
-                "`logits`, `label_column`: are for a .csv",
-                f"{path} tells by the names of its arrays, logits and labels",
-            )
+            way_out = f"{path} tells by the names of its arrays, logits and labels"
+            raise UserError(None, "`logits`, `label_column`: are for a .csv", way_out)
         arrays, kind = _read_npz(path)
         way_out = "mend these rows, or name the array logits if that is what it holds"
     elif path.suffix.lower() == ".csv":
@@ -225,33 +218,27 @@ def read_predictions(
         shown = ", ".join(names[:8]) + (" ..." if len(names) > 8 else "")
         way_out = f"the class columns are taken to be {shown}; mend them, or give `logits`"
     else:
-        raise _error(path, "must be a .npz or a .csv file")
+        raise bad("must be a .npz or a .csv file")
 
     scores, labels = arrays[kind], arrays["labels"]
     if scores.dtype.kind not in "fiu" or scores.ndim not in (1, 2) or not scores.size:
-        raise _error(path, f"{kind} must be numbers of shape [N, K]")
+        raise bad(f"{kind} must be numbers of shape [N, K]")
     if labels.shape not in ((len(scores),), (len(scores), 1)) or labels.dtype.kind not in "biufU":
-        raise _error(
-            path,
-            f"{len(scores)} rows of {kind} for labels of shape {labels.shape} and type "
-            f"{labels.dtype}",
-            "give one number or class name a row",
-        )
+        found = f"labels of shape {labels.shape} and type {labels.dtype}"
+        way_out = "give one number or class name a row"
+        raise bad(f"{len(scores)} rows of {kind} for {found}", way_out)
     rows = np.arange(len(scores))
     ids = next((arrays[name] for name in IDS if name in arrays), rows).astype(str)
     split = arrays.get("split", np.full(len(rows), "test")).astype(str)
     if split.shape != rows.shape or ids.shape != rows.shape:
-        raise _error(path, "split and ids must have one entry a row")
+        raise bad("split and ids must have one entry a row")
     scores = _as_two_classes(scores.astype(np.float64), kind)
     num_classes = scores.shape[1]
     names = arrays["classes"] if "classes" in arrays else np.arange(num_classes)
     classes = tuple(np.ravel(names).astype(str).tolist())
     if len(classes) != num_classes or len(set(classes)) != num_classes:
-        raise _error(
-            path,
-            f"{num_classes} columns of {kind} need as many different class names, not "
-            f"{len(classes)}",
-        )
+        needed = f"{num_classes} columns of {kind} need as many different class names"
+        raise bad(f"{needed}, not {len(classes)}")
     log_probs, notes = _normalise(path, kind, scores, way_out)
     labels = _read_labels(path, labels.reshape(-1), classes)
     return PredictionsFile(log_probs, labels, ids, _read_split(path, split), classes, notes)

@@ -5,8 +5,7 @@ be the j-th smallest uncertainty of n calibration examples, j fixed beforehand. 
 it are an independent sample of all images with u < τ; so of these m, the number k that is wrong is
 binomial with the error rate R(τ) of accepted answers, and Clopper & Pearson's (1934) upper bound,
 the largest R with P(Binomial(m, R) <= k) >= δ, is exceeded by R(τ) with probability at most δ. The
-example at τ itself
-is refused, and with it whatever is tied with it: a bound that counted it would not be exact.
+example at τ, and whatever is tied with it, is refused: a bound that counted it would not be exact.
 
 Choosing among thresholds needs more. Here G shares to refuse are named beforehand and each bound is
 taken at δ / G: by the union bound all of them hold at once, whichever is chosen and for whatever
@@ -14,10 +13,10 @@ reason. This is Learn then Test (Angelopoulos et al. 2021) with Bonferroni's cor
 selection with guaranteed risk of Geifman & El-Yaniv 2017 also takes a union bound, over the
 ⌈log2 n⌉ steps of a bisection; but where it bisects depends on the errors, and the exact argument
 above on j fixed. Fixed-sequence testing would spare the correction, but needs thresholds fixed
-before the calibration doubts are seen.
+before the calibration uncertainties are known.
 
 Images must be independent and of the same kind as the calibration images, and the classifier (its
-temperature, the epoch that was kept) fitted to others: what it was fitted to it doubts too little.
+temperature, the epoch that was kept) fitted to others: it is too sure of what it was fitted to.
 """
 
 from typing import Any, NamedTuple

@@ -31,44 +31,32 @@ def binned_error(
     return np.abs(gaps).sum(axis=0) / weights.sum(axis=1)
 
 
-def ece(
-    confidence: np.ndarray, correct: np.ndarray, *, weights: np.ndarray | None = None
-) -> float | np.ndarray:
+@weighted
+def ece(confidence: np.ndarray, correct: np.ndarray, *, weights: np.ndarray) -> np.ndarray:
     """Expected calibration error of the top label: 15 equal-width bins (Guo et al. 2017, eq. 3)."""
     return binned_error(confidence, correct, equal_width_bins(confidence), weights=weights)
 
 
+@weighted
 def equal_mass_ece(
-    confidence: np.ndarray, correct: np.ndarray, *, weights: np.ndarray | None = None
-) -> float | np.ndarray:
+    confidence: np.ndarray, correct: np.ndarray, *, weights: np.ndarray
+) -> np.ndarray:
     """ECE over 15 bins of equal count, ties together (Nguyen & O'Connor 2015)."""
     return binned_error(confidence, correct, equal_mass_bins(confidence), weights=weights)
 
 
-def positive_class_ece(
-    probs: np.ndarray, labels: np.ndarray, *, weights: np.ndarray | None = None
-) -> float | np.ndarray:
-    """The other binary convention: p(class 1) against 1[y = 1], in 15 equal-width bins.
-
-    Args:
-        probs: [N, 2].
-        labels: [N] int, 0 or 1.
-        weights: [R, N] or None.
-    """
+@weighted
+def positive_class_ece(probs: np.ndarray, labels: np.ndarray, *, weights: np.ndarray) -> np.ndarray:
+    """The other binary convention: p(class 1) of [N, 2] against 1[y = 1], 15 equal-width bins."""
     positive = probs[:, 1]
     return binned_error(positive, labels == 1, equal_width_bins(positive), weights=weights)
 
 
 @weighted
 def class_wise_ece(probs: np.ndarray, labels: np.ndarray, *, weights: np.ndarray) -> np.ndarray:
-    """Mean over classes of the ECE of p_k against 1[y = k], 15 equal-width bins.
+    """Static calibration error (Nixon et al. 2019) of probs [N, K].
 
-    Static calibration error (Nixon et al. 2019).
-
-    Args:
-        probs: [N, K].
-        labels: [N] int.
-        weights: [R, N].
+    It is the mean over classes of the ECE of p_k against 1[y = k], 15 equal-width bins.
     """
     num_classes = probs.shape[1]
     bins = equal_width_bins(probs) + NUM_BINS * np.arange(num_classes)  # [N, K]
@@ -106,9 +94,8 @@ def debiased_error(
     return np.sqrt(np.maximum(squares.sum(axis=0) / weights.sum(axis=1), 0.0))
 
 
-def debiased_ece(
-    confidence: np.ndarray, correct: np.ndarray, *, weights: np.ndarray | None = None
-) -> float | np.ndarray:
+@weighted
+def debiased_ece(confidence: np.ndarray, correct: np.ndarray, *, weights: np.ndarray) -> np.ndarray:
     """Debiased L2 calibration error of the top label, 15 equal-mass bins (Kumar et al. 2019)."""
     return debiased_error(confidence, correct, equal_mass_bins(confidence), weights=weights)
 

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from research.metrics import calibration, confidence, detection, proper, selective
+from research.metrics import calibration, detection, proper, selective
+from research.metrics.confidence import average, confidence_on_errors, share_identical
 from research.metrics.intervals import Estimate, bootstrap, proportion
 from research.metrics.scores import Scores, scores
 
@@ -27,39 +28,32 @@ class Metric(NamedTuple):
 
 TABLE: dict[str, Metric] = {
     "accuracy": Metric(
-        lambda s, w: confidence.accuracy(s.correct, weights=w),
+        lambda s, w: average(s.correct, weights=w),
         "The share of answers that are right.",
         coverage=1.0,
     ),
     "mean_confidence": Metric(
-        lambda s, w: confidence.mean_confidence(s.confidence, weights=w),
+        lambda s, w: average(s.confidence, weights=w),
         "How sure it says it is, on average: the probability it gives its own answer.",
     ),
     "overconfidence": Metric(
-        lambda s, w: confidence.overconfidence(s.confidence, s.correct, weights=w),
+        lambda s, w: average(s.confidence - s.correct, weights=w),
         "Mean confidence minus accuracy: above zero it claims more than it delivers.",
     ),
     "confidence_on_errors": Metric(
-        lambda s, w: confidence.confidence_on_errors(s.confidence, s.correct, weights=w),
+        lambda s, w: confidence_on_errors(s.confidence, s.correct, weights=w),
         "How sure it says it is, on average, when it is wrong.",
     ),
-    "share_above_0.99": Metric(
-        lambda s, w: confidence.share_above(s.confidence, 0.99, weights=w),
-        "The share of answers given with more than 99 % confidence.",
-        coverage=1.0,
-    ),
-    "share_above_0.999": Metric(
-        lambda s, w: confidence.share_above(s.confidence, 0.999, weights=w),
-        "The share of answers given with more than 99.9 % confidence.",
-        coverage=1.0,
-    ),
-    "share_above_0.999999": Metric(
-        lambda s, w: confidence.share_above(s.confidence, 0.999999, weights=w),
-        "The share of answers given with more than 99.9999 % confidence.",
-        coverage=1.0,
-    ),
+    **{
+        f"share_above_{c}": Metric(
+            lambda s, w, c=c: average(s.confidence > c, weights=w),
+            f"The share of answers given with more than {100 * c:.6g} % confidence.",
+            coverage=1.0,
+        )
+        for c in (0.99, 0.999, 0.999999)
+    },
     "share_identical": Metric(
-        lambda s, w: confidence.share_identical(s.confidence, weights=w),
+        lambda s, w: share_identical(s.confidence, weights=w),
         "The share of answers that show one and the same confidence, the most common one.",
         coverage=1.0,
     ),
@@ -161,15 +155,15 @@ TABLE: dict[str, Metric] = {
         "The share of right answers one must question to catch 95 % of the wrong ones.",
     ),
     "entropy": Metric(
-        lambda s, w: confidence.mean_entropy(s.entropy, weights=w),
+        lambda s, w: average(s.entropy, weights=w),
         "How spread out the probabilities are, in nats: 0 is sure.",
     ),
     "expected_entropy": Metric(
-        lambda s, w: confidence.mean_entropy(s.expected_entropy, weights=w),
+        lambda s, w: average(s.expected_entropy, weights=w),
         "The part of that spread which every draw of the model shows: doubt about the example.",
     ),
     "mutual_information": Metric(
-        lambda s, w: confidence.mean_entropy(s.mutual_information, weights=w),
+        lambda s, w: average(s.mutual_information, weights=w),
         "The part of that spread on which the draws disagree: doubt about the model. 0 for one "
         "draw.",
     ),

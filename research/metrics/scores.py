@@ -4,8 +4,7 @@ A float32 softmax that is sure gives its top class a log-probability of 0, as if
 classes' log-probabilities are still exact. So each draw is normalised again in float64, with the
 top class's computed from the others: log p_top = -log1p(Σ_{k≠top} exp(x_k - x_top)). Draws are
 averaged as probabilities, p = 1/S Σ_s p_s, never as logits nor as log-probabilities
-(Lakshminarayanan et al. 2017, section
-2.4).
+(Lakshminarayanan et al. 2017, section 2.4).
 
 Uncertainty splits as H[p] = 1/S Σ_s H[p_s] + MI: the total is what the draws agree on (expected
 entropy) plus what they disagree on (mutual information; Houlsby et al. 2011).
@@ -118,18 +117,12 @@ def scores(log_probs: np.ndarray, labels: np.ndarray) -> Scores:
     labels = np.asarray(labels)
     _, num_examples, num_classes = np.shape(log_probs)
     if not num_examples or labels.shape != (num_examples,):
-        raise UserError(
-            None,
-            f"predictions: {num_examples} predictions for labels of shape {labels.shape}",
-            "there must be at least one example, and one label for each",
-        )
+        what = f"predictions: {num_examples} predictions for labels of shape {labels.shape}"
+        raise UserError(None, what, "there must be at least one example, and one label for each")
     if labels.min() < 0 or labels.max() >= num_classes:
-        raise UserError(
-            None,
-            f"labels: they run from {labels.min()} to {labels.max()}, but the predictions have "
-            f"{num_classes} classes",
-            f"number the classes from 0 to {num_classes - 1}",
-        )
+        what = f"labels: they run from {labels.min()} to {labels.max()}"
+        what += f", but the predictions have {num_classes} classes"
+        raise UserError(None, what, f"number the classes from 0 to {num_classes - 1}")
     p = predictive(log_probs)
     return Scores(
         labels=labels,

@@ -199,7 +199,7 @@ def test_lengths_grow_with_the_image():
     np.testing.assert_array_equal(np.abs(place - 30), 2)
 
 
-def test_refusals():
+def test_errors():
     images = jnp.zeros((1, 32, 32, 3), jnp.uint8)
     with pytest.raises(UserError, match=r"corruption fog: unknown; choose from noise, blur"):
         corrupt(KEY, images, "fog", 1)

@@ -47,7 +47,7 @@ def rows_of(labels=LABELS, scores=PROBS, *more):
     ]
 
 
-def refusal(path, *options) -> str:
+def message_of(path, *options) -> str:
     with pytest.raises(UserError) as caught:
         read_predictions(path, *options)
     message = str(caught.value)
@@ -211,23 +211,23 @@ BAD_NPZ = {
 
 @pytest.mark.parametrize("case", BAD_NPZ)
 def test_bad_npz(npz, case):
-    arrays, words = BAD_NPZ[case]
+    arrays, expected = BAD_NPZ[case]
     given = {} if "logits" in arrays or "log_probs" in arrays else {"probs": PROBS}
-    assert words in refusal(npz(**({"labels": LABELS} | given | arrays)))
+    assert expected in message_of(npz(**({"labels": LABELS} | given | arrays)))
 
 
 def test_npz_without_what_is_needed(npz, tmp_path):
-    assert "holds probs; it needs" in refusal(npz(probs=PROBS))
-    assert "holds labels, x; it needs" in refusal(npz(labels=LABELS, x=PROBS))
-    assert "logits, label_column: are for a .csv" in refusal(npz(x=PROBS), "label", True)
+    assert "holds probs; it needs" in message_of(npz(probs=PROBS))
+    assert "holds labels, x; it needs" in message_of(npz(labels=LABELS, x=PROBS))
+    assert "logits, label_column: are for a .csv" in message_of(npz(x=PROBS), "label", True)
     whole = npz(probs=PROBS, labels=LABELS).read_bytes()
     broken = tmp_path / "broken.npz"
     for content in (b"", b"text", whole[: len(whole) // 2]):
         broken.write_bytes(content)
-        assert "not a whole .npz file" in refusal(broken)
+        assert "not a whole .npz file" in message_of(broken)
     with broken.open("wb") as stream:
         np.save(stream, PROBS)
-    assert "not a whole .npz file" in refusal(broken)
+    assert "not a whole .npz file" in message_of(broken)
 
 
 BAD_CSV = {
@@ -247,18 +247,18 @@ BAD_CSV = {
 
 @pytest.mark.parametrize("case", BAD_CSV)
 def test_bad_csv(table, case):
-    header, rows, words = BAD_CSV[case]
-    assert words in refusal(table(header, rows))
+    header, rows, expected = BAD_CSV[case]
+    assert expected in message_of(table(header, rows))
 
 
 def test_csv_that_is_none(table, tmp_path):
     path = table("label,a,b", [(0, 1, 0)] * 2)
     for column in ("3", "-1", "²", "c"):
-        assert f"label_column {column}: " in refusal(path, column)
+        assert f"label_column {column}: " in message_of(path, column)
     utf_16 = table("label,a,b", [(0, 1, 0)] * 2, encoding="utf-16")
-    assert "save it as CSV in UTF-8" in refusal(utf_16)
-    assert "no such file" in refusal(tmp_path / "absent.csv")
-    assert "no such file" in refusal(tmp_path)
+    assert "save it as CSV in UTF-8" in message_of(utf_16)
+    assert "no such file" in message_of(tmp_path / "absent.csv")
+    assert "no such file" in message_of(tmp_path)
     other = tmp_path / "predictions.parquet"
     other.touch()
-    assert "must be a .npz or a .csv file" in refusal(other)
+    assert "must be a .npz or a .csv file" in message_of(other)

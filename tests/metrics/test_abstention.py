@@ -120,7 +120,7 @@ def test_all_wrong_or_a_single_example_is_impossible(n, wrong):
     assert min(point["bound"] for point in summary["curve"]) == (1 if wrong else 1 - 0.05 / 13)
 
 
-def test_ties_are_refused_together():
+def test_abstention_on_ties_is_all_or_nothing():
     uncertainty = np.repeat([0.1, 0.2], [30, 70])
     r = abstain_share(uncertainty, uncertainty > 0.15, 0.05)
     assert (r.accepted, r.share_abstained) == (30, 0.7)
@@ -128,7 +128,7 @@ def test_ties_are_refused_together():
     assert abstain_share(np.full(9, 0.1), np.zeros(9, bool), 0.0).accepted == 9
 
 
-def test_saturated_float32_predictions_are_told_apart():
+def test_saturated_float32_predictions_stay_distinct():
     """Every top probability is 1 in float32; those with uncertainty above 1e-10 are all wrong."""
     uncertainty = np.concatenate([np.logspace(-30, -12, 450), np.logspace(-9, -8, 50)])
     log_probs = np.stack([np.zeros(500), np.log(uncertainty)], axis=1).astype(np.float32)[None]

@@ -1,35 +1,23 @@
 import numpy as np
 import pytest
 
-from research.metrics.confidence import (
-    accuracy,
-    confidence_on_errors,
-    mean_confidence,
-    mean_entropy,
-    overconfidence,
-    share_above,
-    share_identical,
-)
+from research.metrics.confidence import average, confidence_on_errors, share_identical
 
 CONFIDENCE = np.array([1.0, 1.0, 0.9999995, 0.9])
 CORRECT = np.array([True, False, True, False])
 
 
 def test_by_hand():
-    assert accuracy(CORRECT) == 0.5
-    assert mean_confidence(CONFIDENCE) == pytest.approx(3.8999995 / 4)
-    assert overconfidence(CONFIDENCE, CORRECT) == pytest.approx(3.8999995 / 4 - 0.5)
+    assert average(CORRECT) == 0.5
+    assert average(CONFIDENCE) == pytest.approx(3.8999995 / 4)
+    assert average(CONFIDENCE, weights=np.array([[0, 0, 0, 4], [1, 1, 0, 2]])) == pytest.approx(
+        [0.9, 0.95]
+    )
     assert confidence_on_errors(CONFIDENCE, CORRECT) == pytest.approx(0.95)
-    assert mean_entropy(np.array([0.0, 0.5])) == 0.25
 
 
 def test_no_errors_have_no_confidence():
     assert np.isnan(confidence_on_errors(CONFIDENCE, np.ones(4, bool)))
-
-
-@pytest.mark.parametrize(("threshold", "share"), [(0.9, 0.75), (0.99, 0.75), (0.9999996, 0.5)])
-def test_share_above_is_strict(threshold, share):
-    assert share_above(CONFIDENCE, threshold) == share
 
 
 def test_share_identical_counts_what_a_person_sees():

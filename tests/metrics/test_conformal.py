@@ -104,7 +104,7 @@ def test_draws_are_averaged_as_probabilities():
     )
 
 
-def test_saturated_float32_predictions_are_told_apart():
+def test_saturated_float32_predictions_stay_distinct():
     """Doubts from 1e-9 to 1e-12: in float32 every top probability is 1."""
     uncertainty = np.logspace(-12, -9, 19)
     log_probs = np.stack([np.zeros(19), np.log(uncertainty)], axis=1).astype(np.float32)[None]

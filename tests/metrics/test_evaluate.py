@@ -79,6 +79,11 @@ def test_names_order_and_types(smooth, binary):
     assert estimates["perfectly_calibrated_ece"].interval == "simulation"
 
 
+def test_share_above_is_strict(binary):
+    s = binary.scores._replace(confidence=np.array([1.0, 0.99, 0.5]))
+    assert TABLE["share_above_0.99"].function(s, None) == 1 / 3
+
+
 def test_the_seed_decides(smooth):
     first, again, other = (
         evaluate(smooth.log_probs, smooth.labels, seed=seed, replicates=50) for seed in (1, 1, 2)
@@ -128,7 +133,7 @@ def test_the_value_is_the_difference_of_the_means():
     assert change.low < change.value < change.high < 0
 
 
-def test_it_sees_what_intervals_side_by_side_hide():
+def test_it_finds_what_intervals_side_by_side_hide():
     before, after = _scores(0), _scores(0, temperature=1.25)
     each = [
         bootstrap(
@@ -145,7 +150,7 @@ def test_the_same_predictions_do_not_differ():
     assert (change.value, change.low, change.high) == (0.0, 0.0, 0.0)
 
 
-def test_the_interval_covers_the_truth_as_often_as_it_says():
+def test_the_interval_covers_the_truth_at_its_nominal_rate():
     truth = np.mean(
         [
             nll_change(_scores(s, 20_000), _scores(s, 20_000, 1.5), replicates=2).value

@@ -28,10 +28,10 @@ def test_percent_keeps_the_digits_that_matter(share, text):
 def test_only_certainty_prints_as_certainty():
     for digits in range(2, 16):
         for digit in range(1, 10):
-            doubt = digit * 10.0**-digits
-            assert float(format.bare_percent(1 - doubt).strip(">")) < 100
-            assert float(format.bare_percent(doubt).strip("<")) > 0
-            assert format.bare_percent(1 - doubt, decimals=1) not in ("100.0", "100")
+            uncertainty = digit * 10.0**-digits
+            assert float(format.bare_percent(1 - uncertainty).strip(">")) < 100
+            assert float(format.bare_percent(uncertainty).strip("<")) > 0
+            assert format.bare_percent(1 - uncertainty, decimals=1) not in ("100.0", "100")
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_every_metric_has_its_kind():
         ("ks_error", "KS error"),
     ],
 )
-def test_names_read_as_words(metric, name):
+def test_names_are_plain_english(metric, name):
     assert format.metric_name(metric) == name
 
 

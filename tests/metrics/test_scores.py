@@ -67,7 +67,7 @@ def test_probability_zero():
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_what_is_no_distribution_is_refused(smooth, bad):
+def test_what_is_no_distribution_is_an_error(smooth, bad):
     log_probs = smooth.log_probs.copy()
     log_probs[0, 17, 2] = bad
     with pytest.raises(UserError, match="example 17 "):
@@ -80,11 +80,11 @@ def test_one_label_for_each_prediction():
 
 
 @pytest.mark.parametrize("labels", [[0, 2], [-1, 0]])
-def test_labels_out_of_range_are_refused(labels):
+def test_labels_out_of_range_are_an_error(labels):
     with pytest.raises(UserError, match="number the classes from 0 to 1"):
         scores(np.log(np.full((1, 2, 2), 0.5)), np.array(labels))
 
 
-def test_no_examples_are_refused():
+def test_no_examples_are_an_error():
     with pytest.raises(UserError, match="at least one example"):
         scores(np.zeros((1, 0, 2)), np.zeros(0, int))

@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from research.data.images import EXTENSIONS, decode
-from research.data.sources.source import SPLIT_NAMES, TRAIN, Source, files_fingerprint
-from research.runtime.errors import UserError
+from research.data.sources.source import SPLIT_NAMES, TRAIN, Source, bad_data, files_fingerprint
 
 
 def matches(spec: str) -> bool:
@@ -24,9 +23,7 @@ def _subfolders(folder: Path) -> list[Path]:
     try:
         return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
     except PermissionError:
-        raise UserError(
-            "data", "no permission to read it", "check its mode", value=folder
-        ) from None
+        raise bad_data(folder, "no permission to read it", "check its mode") from None
 
 
 def _image_files(folder: Path) -> list[Path]:
@@ -49,12 +46,7 @@ def _split_folders(root: Path) -> dict[int, Path]:
         return {}
     codes = [SPLIT_NAMES[name] for name in names]
     if len(set(codes)) < len(codes):
-        raise UserError(
-            "data",
-            f"two folders for one split ({', '.join(names)})",
-            "keep one of each",
-            value=root,
-        )
+        raise bad_data(root, f"two folders for one split ({', '.join(names)})", "keep one of each")
     return dict(sorted(zip(codes, folders, strict=True)))
 
 
@@ -66,20 +58,12 @@ def _class_folders(folder: Path) -> dict[str, list[Path]]:
     """
     classes = {sub.name: _image_files(sub) for sub in _subfolders(folder)}
     if not classes:
-        raise UserError(
-            "data",
-            "no class folders in it",
-            "put the images of each class into a folder of their own, such as good/ and bad/",
-            value=folder,
-        )
+        way_out = "put the images of each class into a folder of their own, such as good/ and bad/"
+        raise bad_data(folder, "no class folders in it", way_out)
     for name, files in classes.items():
         if not files:
-            raise UserError(
-                "data",
-                f"class folder {name!r} holds no images (JPEG, PNG, BMP, WebP, GIF or TIFF)",
-                "add some, or remove it",
-                value=folder,
-            )
+            what = f"class folder {name!r} holds no images (JPEG, PNG, BMP, WebP, GIF or TIFF)"
+            raise bad_data(folder, what, "add some, or remove it")
     return classes
 
 
@@ -100,23 +84,15 @@ def open_source(spec: str, data_dir: str | None = None) -> Source:
             classes = tuple(found)
         unknown = sorted(set(found) - set(classes))
         if unknown:
-            raise UserError(
-                "data",
-                f"class {unknown[0]!r} is not in {folders[TRAIN]}",
-                "add it there, or remove it here",
-                value=folder,
-            )
+            what = f"class {unknown[0]!r} is not in {folders[TRAIN]}"
+            raise bad_data(folder, what, "add it there, or remove it here")
         for name, paths in found.items():
             files += paths
             labels += [classes.index(name)] * len(paths)
             given += [code] * len(paths)
     if len(classes) < 2:
-        raise UserError(
-            "data",
-            f"only one class folder, {next(iter(classes))!r}",
-            "a classifier needs two or more",
-            value=folders[TRAIN],
-        )
+        what = f"only one class folder, {next(iter(classes))!r}"
+        raise bad_data(folders[TRAIN], what, "a classifier needs two or more")
     ids = [path.relative_to(root).as_posix() for path in files]
     return Source(
         name=root.resolve().name,

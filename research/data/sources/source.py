@@ -42,6 +42,11 @@ class Source(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
+def bad_data(spec: object, problem: str, way_out: str = "") -> UserError:
+    """The error about what the option `data` names."""
+    return UserError("data", problem, way_out, value=spec)
+
+
 def only(source: Source, classes: tuple[str, ...]) -> Source:
     """The images of some classes, which are then all there are.
 
@@ -51,12 +56,8 @@ def only(source: Source, classes: tuple[str, ...]) -> Source:
     unknown = [name for name in classes if name not in source.classes]
     if unknown or len(set(classes)) < 2:
         wrong = f"no class {unknown[0]!r}" if unknown else "one class tells nothing apart"
-        raise UserError(
-            "classes",
-            wrong,
-            f"give two or more of {', '.join(source.classes[:20])}",
-            value=",".join(classes),
-        )
+        way_out = f"give two or more of {', '.join(source.classes[:20])}"
+        raise UserError("classes", wrong, way_out, value=",".join(classes))
     chosen = [source.classes.index(name) for name in classes]
     rows = np.flatnonzero(np.isin(source.labels, chosen))
     renamed = {old: new for new, old in enumerate(chosen)}

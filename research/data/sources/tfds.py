@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 
 from research.data.images import decode
-from research.data.sources.source import SPLIT_NAMES, Source, files_fingerprint
-from research.runtime.errors import UserError
+from research.data.sources.source import SPLIT_NAMES, Source, bad_data, files_fingerprint
 
 _BLOCK = 10_000  # records whose labels are read at once
 
@@ -44,34 +43,21 @@ def _open_builder(spec: str, name: str, data_dir: str):
         known = tfds.list_builders(with_community_datasets=False)
         base = name.split("/")[0].split(":")[0]
         if base in known:
-            raise UserError("data", f"not prepared in {data_dir}", way_out, value=spec) from error
+            raise bad_data(spec, f"not prepared in {data_dir}", way_out) from error
         close = difflib.get_close_matches(base, known, n=3)
         hint = f"did you mean {' or '.join(close)}? " if close else ""
-        raise UserError(
-            "data",
-            f"TensorFlow Datasets {tfds.__version__} has no set {base!r}, nor has {data_dir}",
-            f"{hint}If the name is right, {way_out}",
-            value=spec,
-        ) from error
+        what = f"TensorFlow Datasets {tfds.__version__} has no set {base!r}, nor has {data_dir}"
+        raise bad_data(spec, what, f"{hint}If the name is right, {way_out}") from error
     except ValueError as error:
-        raise UserError(
-            "data", "not a TFDS name", "give tfds:NAME, such as tfds:mnist", value=spec
-        ) from error
+        way_out = "give tfds:NAME, such as tfds:mnist"
+        raise bad_data(spec, "not a TFDS name", way_out) from error
     if builder.info.file_format != tfds.core.FileFormat.ARRAY_RECORD:
-        raise UserError(
-            "data",
-            f"prepared in {data_dir} in a format that only TensorFlow reads",
-            f"remove it from there, then {way_out}",
-            value=spec,
-        )
-    missing = [path.name for path in _files(builder) if not path.is_file()]
-    if missing:
-        raise UserError(
-            "data",
-            f"{data_dir} lacks its file {missing[0]}",
-            f"remove the rest, then {way_out}",
-            value=spec,
-        )
+        what = f"prepared in {data_dir} in a format that only TensorFlow reads"
+        raise bad_data(spec, what, f"remove it from there, then {way_out}")
+    for path in _files(builder):
+        if not path.is_file():
+            what = f"{data_dir} lacks its file {path.name}"
+            raise bad_data(spec, what, f"remove the rest, then {way_out}")
     return builder
 
 
@@ -95,13 +81,8 @@ def _feature_names(spec: str, builder) -> tuple[str, str]:
         or not isinstance(features.get(label), tfds.features.ClassLabel)
         or features[image].np_dtype not in (np.uint8, np.uint16)
     ):
-        held = ", ".join(sorted(features))
-        raise UserError(
-            "data",
-            f"not an image classification set (it holds {held})",
-            "choose one with an image and a class label",
-            value=spec,
-        )
+        what = f"not an image classification set (it holds {', '.join(sorted(features))})"
+        raise bad_data(spec, what, "choose one with an image and a class label")
     return image, label
 
 
