@@ -123,7 +123,7 @@ def fit_heads(
     batch_size = min(options.batch_size, dataset.num_train) // run.mesh.size * run.mesh.size
     if not batch_size:
         return None
-    options = replace(options, batch_size=batch_size)
+    options = options.replace(batch_size=batch_size)
     problem, candidates = Problem(head.model, dataset, params), {}
     folder = run.folder("training/head")
     for number, (recipe, against) in enumerate(remedies, start=1):

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from research.metrics.intervals import wilson
-from research.metrics.weighted import NUM_BINS, bin_sums, equal_width_bins, ratio
+from research.metrics.weighted import NUM_BINS, equal_width_bins, ratio
 
 LOG_EDGES = (-8.0, -7.0, -6.0, -5.0, -4.0, -3.0, -2.0, -1.0, float(np.log10(0.5)), 0.0)
 
@@ -42,10 +42,9 @@ def reliability_curve(
         bins: B.
     """
     members = equal_width_bins(confidence, bins)
-    each = np.ones((1, len(members)))
-    count = bin_sums(members, each[0], each, bins)[:, 0]
-    right = bin_sums(members, correct, each, bins)[:, 0]
-    claimed = bin_sums(members, confidence, each, bins)[:, 0]
+    count = np.bincount(members, minlength=bins)
+    right = np.bincount(members, correct, minlength=bins)
+    claimed = np.bincount(members, confidence, minlength=bins)
     used = count > 0
     low, high = np.full((2, bins), np.nan)
     low[used], high[used] = wilson(right[used], count[used])
@@ -53,7 +52,7 @@ def reliability_curve(
     return ReliabilityCurve(
         lower=edges[:-1],
         upper=edges[1:],
-        count=count.astype(np.int64),
+        count=count,
         confidence=ratio(claimed, count),
         accuracy=ratio(right, count),
         low=low,

@@ -19,9 +19,8 @@ def _ranked(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Examples and errors in each group of equal uncertainty, lowest first: two [G, R]."""
     groups, size = tie_groups(uncertainty)
-    return bin_sums(groups, np.ones(len(groups)), weights, size), bin_sums(
-        groups, wrong, weights, size
-    )
+    examples = bin_sums(groups, np.ones(len(groups)), weights, size)
+    return examples, bin_sums(groups, wrong, weights, size)
 
 
 @weighted

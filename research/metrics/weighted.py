@@ -11,6 +11,7 @@ values never part: where most confidences are exactly 1.0 they share one bin, an
 
 from collections.abc import Callable
 from functools import wraps
+from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -22,7 +23,7 @@ NUM_BINS = 15
 EDGE = 1e-6
 
 
-def weighted(metric: Callable[..., np.ndarray]) -> Callable[..., float | np.ndarray]:
+def weighted(metric: Callable[..., np.ndarray]) -> Callable[..., Any]:
     """Lets a metric over weights [R, N] be called without any.
 
     The metric itself is written once, for `weights` [R, N], and returns [R]. Called with

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import h5py
-import jax
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file

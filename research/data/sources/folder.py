@@ -39,7 +39,7 @@ def _image_files(folder: Path) -> list[Path]:
 
 
 def _split_folders(root: Path) -> dict[int, Path]:
-    """The folders of the splits; {} where the folder's own folders are the classes."""
+    """The folders of the splits; it is empty where the folder's own folders are the classes."""
     folders = _subfolders(root)
     names = [folder.name.lower() for folder in folders]
     if "train" not in names or not set(names) <= SPLIT_NAMES.keys():
@@ -54,7 +54,7 @@ def _class_folders(folder: Path) -> dict[str, list[Path]]:
     """The image files of each class.
 
     Raises:
-        UserError: no class folders, or one without images.
+        UserError: there are no class folders, or one is without images.
     """
     classes = {sub.name: _image_files(sub) for sub in _subfolders(folder)}
     if not classes:
@@ -71,7 +71,7 @@ def open_source(spec: str, data_dir: str | None = None) -> Source:
     """Opens a folder of class folders, or of train/valid/test folders of class folders.
 
     Raises:
-        UserError: no class folders, one class, an empty class, or a class that train lacks.
+        UserError: there are no class folders or only one, a class is empty, or train lacks a class.
     """
     del data_dir
     root = Path(spec)

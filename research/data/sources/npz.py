@@ -26,11 +26,11 @@ def read_arrays(option: str, path: str | Path) -> dict[str, np.ndarray]:
     """The arrays of an `.npz` file, by name.
 
     Args:
-        option: the one that gave the file, for messages.
+        option: the option that gave the file, for messages.
         path: the file.
 
     Raises:
-        UserError: no such file, not a whole `.npz`, or it holds Python objects.
+        UserError: there is no such file, it is not a whole `.npz`, or it holds Python objects.
     """
     bad = partial(UserError, option, value=path)
     broken = bad("not a whole .npz file", "write it again with np.savez")

@@ -51,7 +51,7 @@ def only(source: Source, classes: tuple[str, ...]) -> Source:
     """The images of some classes, which are then all there are.
 
     Raises:
-        UserError: no such class, or one class only.
+        UserError: there is no such class, or only one is named.
     """
     unknown = [name for name in classes if name not in source.classes]
     if unknown or len(set(classes)) < 2:

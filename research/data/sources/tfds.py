@@ -27,7 +27,7 @@ def _open_builder(spec: str, name: str, data_dir: str):
     """The builder of a prepared set.
 
     Raises:
-        UserError: no such set, or not prepared in `data_dir`.
+        UserError: there is no such set, or it is not prepared in `data_dir`.
     """
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core.read_only_builder import builder_from_files
@@ -69,7 +69,7 @@ def _feature_names(spec: str, builder) -> tuple[str, str]:
     """The names of the image and of the label.
 
     Raises:
-        UserError: the set is not one image of 8 or 16 bits and one class label a record.
+        UserError: a record is not one image of 8 or 16 bits with one class label.
     """
     import tensorflow_datasets as tfds
 
@@ -110,7 +110,8 @@ def open_source(spec: str, data_dir: str | None = None) -> Source:
         data_dir: where sets are prepared; None: `TFDS_DATA_DIR`, or TFDS' own default.
 
     Raises:
-        UserError: at once (nothing is downloaded): no such set, not prepared here, no images.
+        UserError: there is no such set, it is not prepared here, or it holds no images. Nothing is
+            downloaded, so the error comes at once.
     """
     import tensorflow_datasets as tfds
 

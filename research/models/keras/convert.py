@@ -72,8 +72,8 @@ def strip_end(keras, model) -> tuple[str | None, object | None]:
     """Makes the model give what goes into its last softmax or sigmoid, by changing it in place.
 
     Returns:
-        "softmax", "sigmoid" or "linear" (what the end was; None: anything else, left alone), and
-        the layer that does nothing any more (None: there is none).
+        What the end was: "softmax", "sigmoid" or "linear"; None for anything else, which stays as
+        it is. And the layer that does nothing any more; None where there is none.
     """
     end = last_layer(keras, model)
     kind = type(end).__name__
@@ -106,7 +106,7 @@ def _in_order(keras, model, stripped=None) -> tuple[list, Any]:
 
 
 def _leaves(keras, layers: list, outer: str = "") -> Iterator[tuple[str, Any]]:
-    """(name of the enclosing model, layer) of every layer, nested models opened."""
+    """Yields every layer with the name of the model around it; nested models are opened."""
     for layer in layers:
         if not isinstance(layer, keras.Model):
             yield outer, layer
@@ -118,7 +118,7 @@ def _leaves(keras, layers: list, outer: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _preprocessing(keras, model, tensor) -> Preprocess:
-    """Which of our preprocessings the model's own first operations are, found by trying."""
+    """Finds the preprocessing of ours that equals the model's own first operations."""
     height, width = (size or 32 for size in model.input_shape[1:3])
     images = np.random.default_rng(0).integers(0, 256, (2, height, width, 3)).astype(np.float32)
     theirs = np.asarray(keras.Model(model.inputs[0], tensor)(images, training=False))
@@ -137,7 +137,7 @@ def _activation(keras, layer) -> str:
 
 
 def _numbers(values) -> tuple[float, ...]:
-    """One number, or one per channel."""
+    """A fixed number, or one for each channel, as a tuple of floats."""
     return tuple(np.asarray(values, np.float64).ravel().tolist())
 
 
@@ -192,7 +192,7 @@ def _convert(keras, layer, name: str) -> Layer:
 
 
 def _batch_norm(layer) -> tuple[np.ndarray, np.ndarray]:
-    """(scale, shift) per channel of a batch normalisation at inference."""
+    """Scale and shift of a batch normalisation at inference, one of each per channel."""
     if layer.axis not in (-1, layer.input_spec.ndim - 1):
         raise _unlike(layer)
     scale = 1.0 / np.sqrt(_float64(layer.moving_variance) + layer.epsilon)

@@ -52,14 +52,18 @@ def _two_logits(outputs):
 
 
 def _log_of_probabilities(outputs):
-    """Probabilities [B, K], or [B, 1] of class 1, as their logs [B, K]."""
+    """The logs [B, K] of probabilities [B, K], or of probabilities [B, 1] of class 1."""
     if outputs.shape[-1] == 1:
         outputs = jnp.concatenate([1.0 - outputs, outputs], axis=-1)
     return jnp.log(jnp.clip(outputs, _SMALLEST, 1.0))
 
 
 def _check_shapes(model, path: Path) -> tuple[int | None, bool]:
-    """(image size, channels first) of a classifier of colour images; a `UserError` for others."""
+    """The image size of a classifier of colour images, and whether channels come first.
+
+    Raises:
+        UserError: the model is no such classifier.
+    """
     try:
         shapes = [tensor.shape for tensor in (*model.inputs, *model.outputs)]
     except KERAS_ERRORS as error:
