@@ -74,6 +74,9 @@ class _Flags:
     def write(self, text: str) -> int:
         return self._stream.write(re.sub(r"`(\w+)`", r"--\1", text))
 
+    def flush(self) -> None:
+        self._stream.flush()
+
 
 def parse(config_type: type[Config], arguments: list[str] | None = None) -> Config:
     """Reads the command line into a config.

@@ -73,7 +73,8 @@ def train_model(dataset: Dataset, epochs: int, seed: int):
         (split.images[np.arange(len(split.labels))].astype(np.float32), split.labels)
         for split in (dataset.train, dataset.valid)
     ]
-    model.fit(*parts[0], BATCH, epochs, validation_data=parts[1], verbose=2)
+    # Keras documents a number here; pyright takes the type from the default, "auto".
+    model.fit(*parts[0], BATCH, epochs, validation_data=parts[1], verbose=2)  # pyright: ignore[reportArgumentType]
     return model
 
 

@@ -138,7 +138,7 @@ def vgg(width: float) -> Model:
 
 def make(recipe: str, model: Model) -> Method:
     """A method as training builds it; its schedules do not matter here."""
-    return build(parse(recipe)[0], Context(model, 60_000, 1, 1, optax.adam(1e-3), 1e-3))
+    return build(parse(recipe)[0], Context(model, 60_000, 1, 1, optax.adam(1e-3), lambda _: 1e-3))
 
 
 def stepper(method: Method, images: jax.Array) -> Callable[[], object]:

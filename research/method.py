@@ -16,6 +16,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+Array = jax.Array | np.ndarray  # on the devices, or on the host
 
 
 class Likelihood(NamedTuple):
@@ -84,7 +87,7 @@ class Model(NamedTuple):
     head: tuple[str, ...] = ()
     likelihood: Likelihood = CATEGORICAL  # what the outputs mean
 
-    def initial(self, key: jax.Array, images: jax.Array, start: Any = None) -> Any:
+    def initial(self, key: jax.Array, images: Array, start: Any = None) -> Any:
         """The parameters that training starts from: `start`, or new ones where that is None."""
         return self.init(key, images) if start is None else start
 

@@ -1,5 +1,7 @@
 """What a method costs, read off its compiled programs: nothing is run, no clock is looked at."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -8,9 +10,23 @@ from research.method import Batch, Method, Model, predict
 PREDICT_BATCH = 256
 
 
+def _memory(program: jax.stages.Compiled) -> Any:
+    """The compiler's account of a program's memory, in bytes."""
+    memory = program.memory_analysis()
+    assert memory is not None  # XLA gives one on CPUs, GPUs and TPUs
+    return memory
+
+
+def _flops(program: jax.stages.Lowered) -> float:
+    """The arithmetic of a program."""
+    analysis = program.cost_analysis()
+    assert analysis is not None  # as above
+    return analysis["flops"]
+
+
 def _bytes(program: jax.stages.Compiled) -> int:
     """The most memory of a program: what it is given, what it gives back, and what lies between."""
-    memory = program.memory_analysis()
+    memory = _memory(program)
     given_and_back = memory.argument_size_in_bytes + memory.output_size_in_bytes
     return given_and_back + memory.temp_size_in_bytes - memory.alias_size_in_bytes
 
@@ -50,14 +66,14 @@ def measure_costs(
     lowered = jax.jit(once).lower(form, number, images)
     program = lowered.compile()
     params = jax.eval_shape(model.init, key, images)
-    plain = jax.jit(model.apply).lower(params, images).cost_analysis()["flops"]
+    plain = _flops(jax.jit(model.apply).lower(params, images))
     passes = 1 if method.vectorised else method.num_draws
     # The state's unused parts (of the optimiser) are no arguments of the compiled program.
     others = number.dtype.itemsize + images.size * images.dtype.itemsize
     costs = {
-        "parameters": (program.memory_analysis().argument_size_in_bytes - others) // 4,
+        "parameters": (_memory(program).argument_size_in_bytes - others) // 4,
         "draws": method.num_draws,
-        "forward_passes": passes * lowered.cost_analysis()["flops"] / plain,
+        "forward_passes": passes * _flops(lowered) / plain,
         "predict_megabytes": _bytes(program) / 1e6,
         "step_megabytes": None,
     }

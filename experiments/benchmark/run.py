@@ -135,10 +135,10 @@ def _run(recipe: Recipe, bench: Bench, point: Fitted) -> None:
         measured = fitted.method, fitted.state, bench.model, image, size, fitted.num_steps > 0
         write_json(costs, measure_costs(*measured))
     arrays = _predict(fitted, bench, jax.random.fold_in(jax.random.key(bench.seed), 1))
-    arrays["seconds"] = np.float64(_seconds(recipe, fitted, bench, point))
-    arrays["point_seconds"] = np.float64(point.seconds)
+    arrays["seconds"] = np.asarray(_seconds(recipe, fitted, bench, point), np.float64)
+    arrays["point_seconds"] = np.asarray(point.seconds, np.float64)
     path = predictions_file(bench.directory, recipe)
-    write_whole(path, lambda part: np.savez(part, **arrays))
+    write_whole(path, lambda part: np.savez(part, allow_pickle=False, **arrays))
 
 
 def build(recipe: Recipe, bench: Bench) -> Method:

@@ -134,10 +134,11 @@ def _cell(by_metric: dict[str, dict], metric: str) -> str:
         return format.NONE
     kind = TITLES[metric][1]
     text = format.with_interval(kind, by_metric[metric])
-    levels = [by_metric.get(f"{metric}_{level}") for level in range(1, 6)]
-    if None in levels:
+    levels = [f"{metric}_{level}" for level in range(1, 6)]
+    if any(level not in by_metric for level in levels):
         return text
-    numbers = [format.metric_value(kind, level["value"]).removesuffix(" %") for level in levels]
+    values = [by_metric[level]["value"] for level in levels]
+    numbers = [format.metric_value(kind, value).removesuffix(" %") for value in values]
     return f"{text} ({', '.join(numbers)})"
 
 

@@ -24,7 +24,7 @@ BATCH = 400
 @partial(jax.jit, static_argnums=1)
 def _filter(images, form):
     """Fixed random filters: [B, SIDE, SIDE, 3] uint8 -> [B, 512]."""
-    x = PREPROCESS[form](images)
+    x = jnp.asarray(PREPROCESS[form](images))
     for number, (inputs, outputs) in enumerate(((3, 16), (16, 32))):
         key = jax.random.fold_in(jax.random.key(0), number)
         kernel = jax.random.normal(key, (3, 3, inputs, outputs)) * (2 / (9 * inputs)) ** 0.5

@@ -17,7 +17,7 @@ def _share(hits: list[bool]) -> dict:
     n = len(hits)
     if not n:
         return {"value": None, "low": None, "high": None, "n": 0}
-    low, high = wilson(np.float64(sum(hits)), np.float64(n))
+    low, high = wilson(sum(hits), n)
     return {"value": sum(hits) / n, "low": float(low), "high": float(high), "n": n}
 
 
@@ -72,7 +72,7 @@ def draw_confusion(path: Path, rows: list[dict]) -> None:
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for r, c in np.argwhere(counts > 0):
         colour = "white" if shares[r, c] > 0.5 else "black"
-        axes.text(c, r, counts[r, c], ha="center", va="center", color=colour, fontsize=9)
+        axes.text(c, r, str(counts[r, c]), ha="center", va="center", color=colour, fontsize=9)
     axes.set_xticks(
         range(len(named)), [n.replace("_", " ") for n in named], rotation=60, ha="right"
     )

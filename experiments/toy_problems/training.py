@@ -64,7 +64,7 @@ def as_model(network: Network) -> Model:
     return chain.as_model(chain.Chain((*layers, *last)))
 
 
-def _optimizer(schedule: optax.Schedule, l2: jax.Array) -> optax.GradientTransformation:
+def _optimizer(schedule: optax.Schedule, l2: float) -> optax.GradientTransformation:
     def kernels(params):
         return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
 

@@ -172,6 +172,7 @@ def main(config: Config) -> None:
         check_batch_size(resolved.training.batch_size, run.mesh)
         with tune_study.only_one(directory):
             classifier, dataset = get_classifier(resolved.images, resolved.network, run)
+            assert resolved.training.epochs is not None  # nothing is left open
             study = tune_study.open_study(directory, resolved.training.epochs)
         layers = tune_space.layers_of(resolved, classifier, dataset.test.images.shape[1])
         space = tune_space.search_of(resolved, recipe, classifier, layers)
@@ -184,10 +185,10 @@ def main(config: Config) -> None:
         if others := tune_study.running(study, directory):
             print(f"{len(others)} of the trials still run elsewhere: that process writes the page")
             return
-        if tune_study.best(study) is None:
+        if (best := tune_study.best(study)) is None:
             problem = "none was trained to its end"
             raise UserError("trials", problem, "give more", value=config.trials)
-        chosen = chosen_by(tune_study.best(study))
+        chosen = chosen_by(best)
         result = tune_result.describe(
             study=study,
             space=space,

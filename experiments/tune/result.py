@@ -69,7 +69,8 @@ def importance(study: optuna.Study, seed: int) -> dict[str, float]:
 
 
 def _trial(trial: FrozenTrial) -> dict:
-    is_complete = trial.state is TrialState.COMPLETE
+    is_complete, duration = trial.state is TrialState.COMPLETE, trial.duration
+    assert duration is not None  # the trial has ended
     nll_by_epoch = trial.intermediate_values
     return {
         "number": trial.number,
@@ -77,7 +78,7 @@ def _trial(trial: FrozenTrial) -> dict:
         "valid_nll": trial.value if is_complete else None,
         "last_valid_nll": nll_by_epoch[max(nll_by_epoch)] if nll_by_epoch else None,
         "epochs": max(nll_by_epoch, default=0),
-        "seconds": trial.duration.total_seconds(),
+        "seconds": duration.total_seconds(),
         "is_defaults": bool(trial.user_attrs.get(tune_study.DEFAULTS)),
         "options": rounded(trial.params),
     }
@@ -107,7 +108,9 @@ def describe(
         test: of `compare_on_test`.
     """
     trials = [_trial(trial) for trial in tune_study.done(study)]
-    best = _trial(tune_study.best(study))
+    lowest = tune_study.best(study)
+    assert lowest is not None  # see `study`
+    best = _trial(lowest)
     defaults = tune_study.with_defaults(study)
     share = importance(study, seed)
     return {

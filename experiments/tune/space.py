@@ -51,18 +51,18 @@ def layers_of(
     if config.network.model:
         layers = import_keras(config.network.model).layers or ()
     else:
-        image = classifier.dataset.train.example
+        image = classifier.inputs.train.example
         shapes = jax.eval_shape(classifier.model.init, jax.random.key(0), image)
         first = shapes.get("block1_conv1")  # tells the width of a weights file
         width = first["bias"].size / BLOCKS[0][1] if first else 1.0
         name = config.network.resolved_head(image_size)
-        layers = VGG16(len(classifier.dataset.classes), name, width).layers
+        layers = VGG16(len(classifier.inputs.classes), name, width).layers
     return cut(layers)[1] if config.network.trainable == "head" else layers
 
 
 def _has_fresh_head(classifier: Classifier) -> bool:
     """Whether hidden layers of the head start from random weights, other ones for another key."""
-    model, image = classifier.model, classifier.dataset.train.example
+    model, image = classifier.model, classifier.inputs.train.example
     one, other = (jax.jit(model.init)(jax.random.key(i), image) for i in range(2))
     hidden = model.head[:-1]
     return bool(hidden) and all(np.any(one[n]["kernel"] != other[n]["kernel"]) for n in hidden)
@@ -83,6 +83,7 @@ def search_of(
         layers: of `layers_of`.
     """
     rate = config.training.learning_rate
+    assert rate is not None  # the options are resolved
     low, high = (factor * rate for factor in LEARNING_RATES[config.training.optimizer])
     space: dict[str, BaseDistribution] = {
         "learning_rate": FloatDistribution(low, high, log=True),

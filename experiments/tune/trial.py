@@ -58,7 +58,7 @@ def fit_trial(
     training, recipe = tune_space.with_choice(task.config.training, task.recipe, chosen)
     is_head = task.config.network.trainable == "head"
     network = tune_space.network_of(task.classifier, task.layers, chosen, is_head)
-    problem, run = Problem(network, task.classifier.dataset), replace(task.run, directory=directory)
+    problem, run = Problem(network, task.classifier.inputs), replace(task.run, directory=directory)
     return fit(run.key("train"), recipe, problem, training, run, watch)
 
 
@@ -67,7 +67,7 @@ def predict(task: Task, fitted: Fitted, split: str) -> np.ndarray:
     run = predictor(
         fitted.method, task.run.key("draw"), task.run.batch(EVALUATION_BATCH), task.run.mesh
     )
-    splits, names = task.classifier.dataset.splits, calibrators_of(task.recipe)
+    splits, names = task.classifier.inputs.splits, calibrators_of(task.recipe)
     log_probs = run(fitted.state, splits[split].images)
     if not names:
         return log_probs
@@ -79,7 +79,7 @@ def run_trial(
     task: Task, claimed: tune_study.Claimed, chosen: dict[str, Any], show: Callable[[str], None]
 ) -> float | None:
     """One trial's validation NLL; None: it was stopped, or diverged."""
-    dataset = task.classifier.dataset
+    dataset = task.classifier.inputs
     steps_per_epoch = max(1, dataset.num_train // task.config.training.batch_size)
 
     def watch(step, nll):
@@ -104,15 +104,24 @@ def run_trial(
 
 
 def compare_on_test(task: Task, study: optuna.Study, directory: Path) -> dict:
-    """The defaults and the best on the test split, which has decided nothing."""
+    """The defaults and the best on the test split, which has decided nothing.
+
+    Args:
+        task: what all trials have in common.
+        study: with at least one finished trial.
+        directory: the run's folder.
+    """
     defaults, best = tune_study.with_defaults(study), tune_study.best(study)
-    trials = {"defaults": defaults, "best": best}
-    if defaults is None or defaults.number == best.number:
-        trials.pop("defaults" if defaults is None else "best")
+    assert best is not None  # see `study`
+    trials = {"best": best}
+    if defaults is not None:
+        trials = {"defaults": defaults}
+        if defaults.number != best.number:
+            trials["best"] = best
     log_probs = {}
     for name, trial in trials.items():
         fitted = fit_trial(task, chosen_by(trial), tune_study.folder_of(directory, trial))
         log_probs[name] = predict(task, fitted, "test")
     return tune_result.compare_on_test(
-        log_probs, task.classifier.dataset.test.labels, task.config.seed
+        log_probs, task.classifier.inputs.test.labels, task.config.seed
     )

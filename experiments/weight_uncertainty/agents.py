@@ -35,7 +35,7 @@ class Agent(NamedTuple):
     """How an agent learns and explores."""
 
     title: str
-    build: Callable[[jax.Array], Method] | None  # (interactions remembered) -> method
+    build: Callable[[jax.Array | int], Method] | None  # (interactions remembered) -> method
     exploring: float  # share of random actions
 
 

@@ -4,6 +4,7 @@ import textwrap
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -40,7 +41,7 @@ def _units(record: Record) -> int:
     return int(record.name.rsplit("-", 1)[1])
 
 
-def _styled(drawn: list[Record]) -> Iterator[tuple[Record, dict[str, str]]]:
+def _styled(drawn: list[Record]) -> Iterator[tuple[Record, dict[str, Any]]]:
     """Each record with the colour of its method, and a line style of its own within that method."""
     rows = Counter()  # drawn so far, by method
     for record in drawn:
@@ -141,7 +142,7 @@ def draw_ratios(path: Path, drawn: list[Record]) -> None:
         cut = record.arrays["cut"]
         label = _folded(f"{_row(record)}; 75 % lie below {cut:.1f} dB")
         axes.plot(centres, density, **style, label=label)
-        axes.axvline(cut, color="#c0392b", linestyle=style["linestyle"], linewidth=0.8)
+        axes.axvline(float(cut), color="#c0392b", linestyle=style["linestyle"], linewidth=0.8)
         cumulative = np.cumsum(density) / density.sum()
         other.plot(centres, cumulative, color="#999999", linestyle=style["linestyle"])
     axes.set(xlabel="signal to noise, 20 log10(|mean| / sd), dB", ylabel="density")

@@ -58,7 +58,8 @@ def row(
     """
     verdict = None
     if target is not None and target.is_as_paper:
-        verdict = MET if ours <= target.paper + target.within else MISSED
+        is_met = ours is not None and ours <= target.paper + target.within
+        verdict = MET if is_met else MISSED
     cell = {"table": table, "row": name, "column": column}
     numbers = {"ours": ours, "low": low, "high": high, "paper": target and target.paper}
     return cell | numbers | {"verdict": verdict}
@@ -87,7 +88,10 @@ def write(directory: Path, name: str, found: dict, arrays: dict[str, np.ndarray]
         key: np.asarray(value, np.float32) if np.asarray(value).dtype.kind == "f" else value
         for key, value in arrays.items()
     }
-    write_whole(directory / f"{name}.npz", lambda path: np.savez_compressed(path, **small))
+    write_whole(
+        directory / f"{name}.npz",
+        lambda path: np.savez_compressed(path, allow_pickle=False, **small),
+    )
     made = {"hardware": hardware(), "commit": commit(), "versions": versions()}
     write_json(directory / f"{name}.json", found | made)
 

@@ -162,7 +162,7 @@ def row_of(name: str) -> Row:
     try:
         node = ast.parse(name.strip(), mode="eval").body
     except SyntaxError:
-        node = None
+        node = ast.Constant(name)  # which is in no table
     call = node if isinstance(node, ast.Call) else ast.Call(node, [], [])
     title = call.func.id if isinstance(call.func, ast.Name) else name
     if title not in ROWS or call.args:

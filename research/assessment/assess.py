@@ -149,7 +149,8 @@ def assess_file(
     collected = collect_predictions(file, seed)
     data, model = describe_predictions(name, file)
     rows = {split: file.split == split for split in data["counts"]}
-    splits = {n: Split(None, file.labels[mask], file.ids[mask]) for n, mask in rows.items()}
+    images = np.empty((len(file.labels), 0, 0, 3), np.uint8)  # no pixel is known
+    splits = {n: Split(images[m], file.labels[m], file.ids[m]) for n, m in rows.items()}
     labels = {n: split.labels for n, split in splits.items()}
     return Assessment(
         data=data,
@@ -194,7 +195,7 @@ def _problem(classifier: Classifier, network: NetworkOptions) -> Problem:
     Raises:
         UserError: the weights of `init` cannot be read, or do not fit.
     """
-    model, dataset, params = classifier.model, classifier.dataset, classifier.params
+    model, dataset, params = classifier.model, classifier.inputs, classifier.params
     if network.init:
         like = jax.eval_shape(model.init, jax.random.key(0), dataset.test.example)
         params = read_weights(network.init, like, "init")
@@ -223,7 +224,7 @@ def _predict(
     """What candidates predict of all splits as `classifier` has them."""
     return predict_splits(
         {name: candidate.fitted for name, candidate in candidates.items()},
-        classifier.dataset,
+        classifier.inputs,
         run.key("draw"),
         run.batch(EVALUATION_BATCH),
         run.mesh,

@@ -47,7 +47,7 @@ def _folder(directory: Path | str | None) -> Iterator[Path]:
 def _save(path: Path, arrays: dict[str, Any]) -> None:
     """Writes those of the arrays that are given; names are saved as strings."""
     given = {name: np.asarray(array) for name, array in arrays.items() if array is not None}
-    np.savez(path, **given)
+    np.savez(path, allow_pickle=False, **given)
 
 
 def assess_predictions(

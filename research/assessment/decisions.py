@@ -3,6 +3,8 @@
 Thresholds are chosen on the validation images; what they do is counted on the test images.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from research.data.dataset import Split
@@ -14,7 +16,7 @@ MISS = 0.1  # the share of sets that may lack the right answer
 
 
 def decide(
-    log_probs: dict[str, np.ndarray], splits: dict[str, Split], max_error: float
+    log_probs: Mapping[str, np.ndarray], splits: Mapping[str, Split], max_error: float
 ) -> dict | None:
     """A method's threshold of abstention and its prediction sets.
 

@@ -1,5 +1,7 @@
 """The parts of result.json that say what was assessed and why it is as sure as it is."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from research.data.dataset import SPLITS, Dataset, Split
@@ -67,7 +69,7 @@ def describe_predictions(name: str, file: PredictionsFile) -> tuple[dict, dict]:
 
 
 def describe_diagnosis(
-    found: list[Found], collected: Collected, splits: dict[str, Split], classes: tuple[str, ...]
+    found: list[Found], collected: Collected, splits: Mapping[str, Split], classes: tuple[str, ...]
 ) -> list[dict]:
     """The `diagnosis` of a result, in the order of `diagnose`.
 
@@ -89,7 +91,7 @@ def describe_diagnosis(
     new = collected.evidence.new
 
     def suspect(split: str, index: int) -> dict:
-        if split == NEW:
+        if split == NEW and new is not None:
             row, name, label = int(index), new.ids[index], None
             prediction = new.log_probs[index].argmax()
         else:

@@ -107,7 +107,7 @@ def save(
         "preprocess": classifier.preprocess,
         "bfloat16": classifier.dtype is not None,
         "recipe": str(fitted.recipe),
-        "num_train": classifier.dataset.num_train,
+        "num_train": classifier.inputs.num_train,
         "num_steps": fitted.num_steps,
         **{name: getattr(recommendation, name) for name in recommendation._fields[:-1]},
         "calibrators": list(calibration.names) if calibration else [],

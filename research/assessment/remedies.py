@@ -109,14 +109,14 @@ def fit_heads(
         name. None where no cause that is present names a remedy, the model is a black box, or there
         are fewer training images than devices.
     """
-    remedies = choose(found)
-    if not remedies or trained.classifier.layers is None:
+    remedies, head, params = choose(found), trained.classifier, trained.params
+    layers = head.layers
+    if not remedies or layers is None:
         return None
-    head, params = trained.classifier, trained.params
     if head.trainable == "all":
         head = head.freeze(params, trained.images, run)
         params = chain.pick(params, head.head.layers)
-    dataset, note = resample(head.dataset, found, collected)
+    dataset, note = resample(head.inputs, found, collected)
     if note:
         params = None  # a recipe that starts from a trained head starts from one fitted to these
         dataset = dataset._replace(fingerprint=f"{dataset.fingerprint}-{note}")

@@ -208,7 +208,8 @@ def _pictures(assessment: Assessment) -> Pictures:
     places = sorted({(one["split"], one["index"]) for one in contents["mistakes"] + shown})
 
     def image(split: str, index: int) -> np.ndarray:
-        of_split = evidence.new.images if split == NEW else assessment.splits[split].images
+        new = evidence.new if split == NEW else None
+        of_split = new.images if new else assessment.splits[split].images
         return of_split[index : index + 1][0]
 
     mean = np.asarray(images).mean(axis=0).astype(np.uint8)

@@ -46,7 +46,8 @@ def _title(recipe: Recipe, in_full: bool) -> str:
 
 
 def _first_sentence(module: str) -> str:
-    return importlib.import_module(module).__doc__.partition("\n\n")[0].replace("\n", " ")
+    documentation = importlib.import_module(module).__doc__ or ""
+    return documentation.partition("\n\n")[0].replace("\n", " ")
 
 
 def _describe(name: str, candidate: Candidate | None, in_full: bool) -> tuple[str, str]:

@@ -46,7 +46,7 @@ def _write_predictions(assessment: Assessment, path: Path) -> None:
     arrays["ids"] = np.concatenate([splits[n].ids for n in names]).astype(str)
     arrays["split"] = np.concatenate([np.full(len(splits[n].labels), n) for n in names])
     arrays["classes"] = np.array(assessment.classes, dtype=str)
-    write_whole(path, lambda part: np.savez_compressed(part, **arrays))
+    write_whole(path, lambda part: np.savez_compressed(part, allow_pickle=False, **arrays))
 
 
 def export_recommended(assessment: Assessment, directory: Path) -> bool:
@@ -60,7 +60,7 @@ def export_recommended(assessment: Assessment, directory: Path) -> bool:
     method = result["methods"][name]
     abstention = (method["decisions"] or {}).get("abstention", {}).get("chosen") or {}
     predictions, calibration = assessment.predictions[name], None
-    if predictions.calibrators:
+    if predictions.uncalibrated is not None:
         labels = assessment.splits["valid"].labels
         calibration = Calibration(predictions.calibrators, predictions.uncalibrated, labels)
     candidate = candidates.get(name, candidates["point"])  # calibrators are fitted to the latter

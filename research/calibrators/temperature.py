@@ -70,9 +70,12 @@ def fit_temperature(log_probs: np.ndarray, labels: np.ndarray) -> Fit:
     def excess(v):
         return nll(v) - ceiling
 
+    def crossing(a, b) -> Any:
+        return brentq(excess, a, b)
+
     bound = LOG_T_BOUND
-    low = np.exp(float(brentq(excess, -bound, u))) if excess(-bound) > 0 else 0.0
-    high = np.exp(float(brentq(excess, u, bound))) if excess(bound) > 0 else np.inf
+    low = np.exp(crossing(-bound, u)) if excess(-bound) > 0 else 0.0
+    high = np.exp(crossing(u, bound)) if excess(bound) > 0 else np.inf
     return Fit(float(np.exp(u)), float(low), float(high), nll(0.0), nll(u), 0)
 
 

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from research.data.dataset import Images, Split
 from research.data.streamed import StreamedImages, ahead
+from research.method import Array
 
 
 def epoch_order(key: jax.Array, epoch: int, n: int) -> np.ndarray:
@@ -99,7 +100,7 @@ def padded_batches(
 
 
 def map_batches(
-    function: Callable[[np.ndarray], jax.Array], images: Images, batch_size: int, axis: int = 0
+    function: Callable[[np.ndarray], Array], images: Images, batch_size: int, axis: int = 0
 ) -> np.ndarray:
     """Applies a function to every image once, batch by batch: N results for N images.
 

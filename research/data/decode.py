@@ -37,8 +37,10 @@ def _decode_all(
                 image = resize(source.read(rows[i]), image_size)
             except UnreadableImage:
                 continue
-            digests[i] = np.frombuffer(hashlib.blake2b(image, digest_size=16).digest(), np.uint8)
-            if keep:
+            digests[i] = np.frombuffer(
+                hashlib.blake2b(image.data, digest_size=16).digest(), np.uint8
+            )
+            if images is not None:
                 images[i] = image
         return len(block)
 
@@ -96,8 +98,8 @@ def decode_once(
     digests_file = cache_dir / f"digests-{name}.npy"
     if not digests_file.exists() or (keep and not images_file.exists()):
         images, digests = _decode_all(source, rows, image_size, keep, progress)
-        if keep:
-            write_whole(images_file, lambda part: np.save(part, images))
+        if images is not None:
+            write_whole(images_file, lambda part, images=images: np.save(part, images))
         write_whole(digests_file, lambda part: np.save(part, digests))
         for file in (*cache_dir.glob("images-*.npy"), *cache_dir.glob("digests-*.npy")):
             if name not in file.name:  # it holds other images or another size: never read again

@@ -178,7 +178,7 @@ def load(
     generator = np.random.default_rng(seed)
 
     is_own = source.given is None
-    given = np.full(len(source.labels), TRAIN) if is_own else source.given
+    given = np.full(len(source.labels), TRAIN) if source.given is None else source.given
     rows = choose(source.labels, given, data.limit, generator)
     images, digests = decode_once(source, rows, size, data.memory_gb, cache_dir, progress)
     readable = digests.any(axis=1)

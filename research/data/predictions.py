@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.special import log_softmax, logsumexp
 
 from research.data.dataset import SPLITS, first_five
@@ -38,7 +39,7 @@ def _error(path: Path, problem: str, way_out: str = "") -> UserError:
     return UserError("predictions", problem, way_out, value=path)
 
 
-def _check_rows(path: Path, bad: np.ndarray, what: str) -> None:
+def _check_rows(path: Path, bad: ArrayLike, what: str) -> None:
     """Raises a `UserError` that names the first five of the rows that `bad` [N] marks."""
     numbers = np.flatnonzero(bad)
     if len(numbers):

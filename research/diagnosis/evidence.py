@@ -67,10 +67,10 @@ class Evidence:
     @cached_property
     def probe(self) -> Probe | None:
         """Heads trained anew on the same features; None where there are no features."""
-        names = ("train", "valid", "test")
-        splits = [self.splits.get(name) for name in names]
-        if any(split is None or split.features is None for split in splits):
-            return None
-        features = {n: split.features for n, split in zip(names, splits, strict=True)}
-        labels = {n: split.labels for n, split in zip(names, splits, strict=True)}
+        features, labels = {}, {}
+        for name in ("train", "valid", "test"):
+            split = self.splits.get(name)
+            if split is None or split.features is None:
+                return None
+            features[name], labels[name] = split.features, split.labels
         return Probe(features, labels, len(self.classes), self.seed)

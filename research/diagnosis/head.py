@@ -41,6 +41,14 @@ class Examples(NamedTuple):
     weights: np.ndarray | None = None  # [N]; None: all the same
 
 
+class _Weighted(NamedTuple):
+    """The same on the device, always with weights."""
+
+    inputs: jax.Array
+    labels: jax.Array
+    weights: jax.Array
+
+
 class Head(NamedTuple):
     """A trained head's predictions, and its loss curve."""
 
@@ -72,7 +80,7 @@ def _nll(log_probs, labels, weights):
 
 
 @partial(jax.jit, static_argnames="program")
-def _train(key, train: Examples, valid: Examples, inputs, rate, decay, *, program: _Program):
+def _train(key, train: _Weighted, valid: _Weighted, inputs, rate, decay, *, program: _Program):
     x, labels, weights = train
     batch_size = program.batch_size
     steps = len(x) // batch_size
@@ -115,8 +123,8 @@ def _train(key, train: Examples, valid: Examples, inputs, rate, decay, *, progra
     return log_probs, scanned.history, params
 
 
-def _on_device(inputs, labels, weights) -> Examples:
-    return Examples(
+def _on_device(inputs, labels, weights) -> _Weighted:
+    return _Weighted(
         jnp.asarray(inputs, jnp.float32),
         jnp.asarray(labels, jnp.int32),
         jnp.asarray(weights, jnp.float32),

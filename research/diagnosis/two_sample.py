@@ -30,8 +30,9 @@ class Comparison(NamedTuple):
 
     def sentence(self, samples: str) -> str:
         """The AUROC in a sentence, of samples named as in "A from B"."""
+        value, _, _ = self.auroc.numbers()
         return (
-            f"A simple classifier tells {samples} with AUROC {format.number(self.auroc.value)} "
+            f"A simple classifier tells {samples} with AUROC {format.number(value)} "
             "(0.5: not at all)."
         )
 

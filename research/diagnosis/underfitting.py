@@ -58,6 +58,7 @@ def conclude(evidence: Evidence, gap: Estimate, text: str, reason: str, advice: 
         advice: likewise.
     """
     test = evidence.splits["test"]
+    assert evidence.probe is not None  # the gap was measured with it
     better = evidence.probe.reference.log_probs["test"]
     effect = effect_between(test.log_probs, better, test.labels, evidence.seed)
     if not is_above(effect.nll, LEAST_EFFECT):

@@ -96,8 +96,8 @@ def scaled(estimate: Estimate, factor: float) -> Estimate:
     """An estimate and its interval, times a number that is not negative."""
     if estimate.value is None:
         return estimate
-    value, low, high = (factor * x for x in (estimate.value, estimate.low, estimate.high))
-    return estimate._replace(value=value, low=low, high=high)
+    value, low, high = estimate.numbers()
+    return estimate._replace(value=factor * value, low=factor * low, high=factor * high)
 
 
 def effect_between(worse: np.ndarray, better: np.ndarray, labels: np.ndarray, seed: int) -> Effect:

@@ -202,7 +202,8 @@ def batch_ensemble(
 
         trained = state.params, state.own
         gradients, metrics = jax.grad(loss, has_aux=True)(trained)
-        updates, opt_state = tx.update(gradients, state.opt_state, trained)
+        # Optax's type of a tree has no NamedTuple in it.
+        updates, opt_state = tx.update(gradients, state.opt_state, trained)  # pyright: ignore[reportArgumentType]
         params, own = cast(tuple, optax.apply_updates(trained, updates))
         return BatchEnsembleState(params, own, opt_state, state.count + 1), metrics
 

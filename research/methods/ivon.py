@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 
 from research.method import Method, Model, Training
 from research.methods._options import ABOVE_0, WHOLE_FROM_1, checked, number, or_none
@@ -83,7 +84,7 @@ class Constants(NamedTuple):
 
 
 def update(
-    state: IvonState, gradient: Any, noise: Any, rate: jax.Array | float, constants: Constants
+    state: IvonState, gradient: Any, noise: Any, rate: ArrayLike, constants: Constants
 ) -> IvonState:
     """One step of IVON.
 

@@ -50,7 +50,7 @@ class Mixed(NamedTuple):
 
     images: jax.Array  # [B, ...] float32
     partners: jax.Array  # [B] int: which other image each was mixed with
-    share: jax.Array  # scalar from 0 to 1: how much of an example is its own image
+    share: jax.Array | float  # scalar from 0 to 1: how much of an example is its own image
 
 
 def mixup(key: jax.Array, images: jax.Array, alpha: float) -> Mixed:

@@ -206,8 +206,8 @@ def evaluate(
     )
     for name, metric in table.items():
         if metric.coverage is not None:
-            trials = selective.kept(metric.coverage, num_examples)
-            estimates[name] = proportion(metric.function(s, None), trials)
+            trials = int(selective.kept(metric.coverage, num_examples))
+            estimates[name] = proportion(float(metric.function(s, None)), trials)
     return {
         **{name: estimates[name] for name in table},
         "perfectly_calibrated_ece": calibration.perfectly_calibrated_ece(

@@ -14,7 +14,7 @@ stretched to hold the value itself, and stops at 0.
 The mean of a number over several seeds takes Student's interval, mean ± t(0.975, R - 1) s/√R.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -34,6 +34,16 @@ class Estimate(NamedTuple):
     high: float | None
     interval: str  # where it comes from, such as one of the names below
 
+    def numbers(self) -> tuple[float, float, float]:
+        """Value, low and high of an estimate that has all three.
+
+        Raises:
+            ValueError: one is None.
+        """
+        if self.value is None or self.low is None or self.high is None:
+            raise ValueError(f"{self} is undefined or has no interval")
+        return self.value, self.low, self.high
+
 
 WILSON = "Wilson"
 EXACT = "Clopper-Pearson"
@@ -45,7 +55,9 @@ NO_INTERVAL = "none"
 UNDEFINED = Estimate(None, None, None, "undefined")
 
 
-def wilson(successes: np.ndarray, trials: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def wilson(
+    successes: np.ndarray | float, trials: np.ndarray | float
+) -> tuple[np.ndarray, np.ndarray]:
     """Wilson's (1927) 95 % interval of a proportion, low and high; `trials` > 0.
 
     (p + z²/2n ± z sqrt(p (1 - p)/n + z²/4n²)) / (1 + z²/n)
@@ -145,7 +157,7 @@ def basic(value: float, replicates: np.ndarray) -> tuple[float, float]:
 
 
 def bootstrap(
-    metrics: dict[str, Callable[[np.ndarray | None], float | np.ndarray]],
+    metrics: Mapping[str, Callable[[np.ndarray | None], float | np.floating | np.ndarray]],
     sizes: tuple[int, ...],
     *,
     biased: frozenset[str] = frozenset(),
@@ -161,7 +173,7 @@ def bootstrap(
         seed: seed of the resamples.
         replicates: R.
     """
-    values = {name: metric(None) for name, metric in metrics.items()}
+    values = {name: float(metric(None)) for name, metric in metrics.items()}
     defined = [name for name in metrics if np.isfinite(values[name])]
     parts = [
         [metrics[name](weights) for name in defined]

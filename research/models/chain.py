@@ -96,7 +96,7 @@ def _apply_layer(layer: Layer, x: jax.Array, dtype, use_dropout: bool, is_last: 
         case Rescale():
             return x * _per_channel(layer.scale, x) + _per_channel(layer.offset, x)
         case Preprocess():
-            return PREPROCESS[layer.function](x)
+            return jnp.asarray(PREPROCESS[layer.function](x))
         case BinaryLogit():
             return binary_logits(x)
 

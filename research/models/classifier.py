@@ -65,12 +65,19 @@ class Classifier:
         """What methods train or evaluate: the head, or the whole network where all is trained."""
         model = self.head
         if self.trainable == "all":
+            assert self.layers is not None  # a black box is not trained
             network = chain.Chain(self.layers, self.dtype)
             model = chain.as_model(network, PREPROCESS[self.preprocess])
         if self.trainable == "none":  # what is trained all the same, as a remedy, starts afresh
             return model
         start = self.start
         return model._replace(init=lambda key, inputs: {**model.init(key, inputs), **start})
+
+    @property
+    def inputs(self) -> Dataset:
+        """The inputs of `model`, of a classifier that has them."""
+        assert self.dataset is not None, "no features are cached (see `with_preprocess`)"
+        return self.dataset
 
     @property
     def params(self) -> dict | None:
@@ -111,9 +118,9 @@ class Classifier:
         The data set's fingerprint then depends on the weights too, so that a run is not resumed
         from others.
         """
-        start = chain.pick(weights, self.model.layers)
-        fingerprint = identify("start", start, self.dataset)
-        return replace(self, start=start, dataset=self.dataset._replace(fingerprint=fingerprint))
+        start, dataset = chain.pick(weights, self.model.layers), self.inputs
+        fingerprint = identify("start", start, dataset)
+        return replace(self, start=start, dataset=dataset._replace(fingerprint=fingerprint))
 
     def freeze(self, params, dataset: Dataset, run: Run) -> "Classifier":
         """The same with its base frozen: the base runs once, and methods get the head.

@@ -135,7 +135,7 @@ def _keras_features(params: dict) -> Callable:
 
 def _check_answers(url: str, seconds: float) -> None:
     """Raises an `OSError` unless the URL answers within `seconds`."""
-    outcome = [TimeoutError(f"no answer in {seconds:.0f} seconds")]
+    outcome: list[OSError | None] = [TimeoutError(f"no answer in {seconds:.0f} seconds")]
 
     def connect():
         try:

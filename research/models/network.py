@@ -108,7 +108,7 @@ def get_classifier(
         raise UserError("image_size", what, "leave the option out", value=images.image_size)
     images = replace(images, image_size=images.image_size or own_size)
     dataset = load(images, seed=run.seed, cache_dir=run.directory / "data")
-    if imported:
+    if imported and network.model:
         options = network.model, network.preprocess, network.trainable, network.dtype
         return from_keras(dataset, imported, *options, run), dataset
     head = network.resolved_head(dataset.test.images.shape[1])

@@ -82,7 +82,7 @@ def spectrum(curvature: Curvature) -> jax.Array:
 
 
 def sample(
-    key: jax.Array, curvature: Curvature, tau: jax.Array, shape: tuple[int, int]
+    key: jax.Array, curvature: Curvature, tau: jax.Array, shape: tuple[int, ...]
 ) -> jax.Array:
     """One draw of w - w*, a matrix of `shape` = [D, F]; zeros where tau is infinite."""
     values = spectrum(curvature)

@@ -45,9 +45,10 @@ def from_matrix(matrix: jax.Array, layer: dict) -> dict:
 def _patches(module: nn.Conv, images: jax.Array) -> jax.Array:
     """What each position of a convolution sees: [B, H, W, kh*kw*C], in the order of its kernel."""
     size = images.shape[1:3]
-    pads = jax.lax.padtype_to_pads(size, module.kernel_size, module.strides, module.padding)
-    images = jnp.pad(images, ((0, 0), *pads, (0, 0)))
     (kh, kw), (sh, sw) = cast(tuple, module.kernel_size), cast(tuple, module.strides)
+    assert isinstance(module.padding, str)  # "SAME" or "VALID"
+    pads = jax.lax.padtype_to_pads(size, (kh, kw), (sh, sw), module.padding)
+    images = jnp.pad(images, ((0, 0), *pads, (0, 0)))
     height, width = ((images.shape[1 + i] - (kh, kw)[i]) // (sh, sw)[i] + 1 for i in (0, 1))
     shifted = [
         images[:, i : i + sh * (height - 1) + 1 : sh, j : j + sw * (width - 1) + 1 : sw]

@@ -75,11 +75,13 @@ def around(weights: Leaves, initial_sigma: float, relative_to: str) -> MeanField
 
 def perturbations(key: jax.Array, posterior: MeanField, paths: tuple[str, ...]) -> Leaves:
     """σ ε for the weights of these paths."""
+    if not paths:
+        return {}
     leaves = [posterior.rho[path] for path in paths]
     ends = np.cumsum([leaf.size for leaf in leaves])
     # One stream for all tensors compiles to one loop. The barrier keeps XLA from generating it
     # again for every use of ε; on a CPU, where barriers are removed, `normal` does that.
-    stream = jax.lax.optimization_barrier(normal(key, (int(ends[-1]),))) if paths else None
+    stream = jax.lax.optimization_barrier(normal(key, (int(ends[-1]),)))
     return {
         path: jax.nn.softplus(rho) * stream[end - rho.size : end].reshape(rho.shape)
         for path, rho, end in zip(paths, leaves, ends, strict=True)

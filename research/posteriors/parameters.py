@@ -5,7 +5,7 @@ such as "fc1/kernel": the stochastic weights, which have a posterior, and the de
 which are numbers.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import jax
 from flax.traverse_util import flatten_dict, unflatten_dict
@@ -47,7 +47,7 @@ def split(params: dict, model: Model, which: str, with_biases: bool) -> Parts:
     Raises:
         UserError: the network has no such layers.
     """
-    flat = flatten_dict(params, sep="/")
+    flat = cast(Leaves, flatten_dict(params, sep="/"))  # whose type allows for empty nodes
 
     def is_stochastic(path):
         if path.endswith("bias") and not with_biases:

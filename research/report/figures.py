@@ -59,7 +59,7 @@ def confidence_histogram(split: dict) -> Markup:
             for row in rows[shown]:
                 n = counts[name][row]
                 text = f"{format.count(int(n))} {name}"
-                end = n if name == "right" else max(n, allowed[row])
+                end = float(n if name == "right" else max(n, allowed[row]))
                 ax.text(end * 1.15, row + offset, text, va="center", fontsize=10)
         for row in rows[total > 0]:
             label = "most that an honest model gets wrong" if row == rows[total > 0][0] else None

@@ -14,6 +14,7 @@ from research.report.reading import (
     is_present,
     is_sure_when_wrong,
     may_know_test_images,
+    share,
     value,
     verdict,
     with_interval,
@@ -37,7 +38,7 @@ def headline(result: dict) -> str:
 
 def _claim(result: dict) -> list[dict]:
     test = baseline(result)
-    expected = test["n"] * (1 - value(test, "mean_confidence"))
+    expected = test["n"] * (1 - share(test, "mean_confidence"))
     allowed = (
         format.plural(round(expected), "mistake") if expected >= 1 else "less than one mistake"
     )
@@ -150,7 +151,7 @@ def _training(result: dict) -> list[dict]:
 
 def _saturation(result: dict) -> list[dict]:
     test, is_rounded = baseline(result), result["model"]["saturated_output"]
-    extreme, identical = value(test, "share_above_0.999999"), value(test, "share_identical")
+    extreme, identical = share(test, "share_above_0.999999"), share(test, "share_identical")
     is_stuck = max(extreme, identical) >= SATURATED_SHARE
     is_ruled_out = value(test, "nll") is None
     if not (is_stuck or is_rounded or is_ruled_out):

@@ -27,7 +27,9 @@ def save(directory: Path, pictures: Pictures) -> None:
     if pictures.mean is not None:
         arrays[MEAN] = pictures.mean
     if arrays:
-        write_whole(directory / FILE, lambda part: np.savez_compressed(part, **arrays))
+        write_whole(
+            directory / FILE, lambda part: np.savez_compressed(part, allow_pickle=False, **arrays)
+        )
 
 
 def load(directory: Path) -> Pictures:

@@ -29,6 +29,11 @@ def value(split: dict, metric: str) -> float | None:
     return split["metrics"][metric]["value"]
 
 
+def share(split: dict, metric: str) -> float:
+    """A metric that is a share of all images of a split, and so is always defined."""
+    return split["metrics"][metric]["value"]
+
+
 def is_below(split: dict, other: dict, metric: str) -> bool:
     """Whether `split`'s interval of a metric lies wholly below `other`'s."""
     high, low = split["metrics"][metric]["high"], other["metrics"][metric]["low"]

@@ -8,20 +8,23 @@ page's style. As images they cannot clash in their ids, and a browser can save e
 
 import base64
 import io
+from typing import Any
 
 import matplotlib
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter
+from matplotlib.typing import RcKeyType
 
 WIDTH = 5.0  # inches: 360 SVG units, so that on a phone one unit is about one pixel
 RIGHT, WRONG = "#0072b2", "#d55e00"  # two of Okabe and Ito's colours, safe for the colour-blind
 INK, QUIET, FAINT = "#222222", "#666666", "#d9d9d9"
 NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 
-STYLE = {
+STYLE: dict[RcKeyType, Any] = {
     "svg.fonttype": "none",  # text stays text
     "svg.hashsalt": "candor",  # ids that are the same on every run
     "font.sans-serif": ["DejaVu Sans", "Verdana", "sans-serif"],  # of about the same width
@@ -55,9 +58,7 @@ def style():
 
 def new_figure(height: float) -> Figure:
     """An empty figure as wide as a phone, `height` inches high."""
-    figure = Figure(figsize=(WIDTH, height))
-    figure.get_layout_engine().set(h_pad=0.08)  # pyright: ignore[reportCallIssue]
-    return figure
+    return Figure(figsize=(WIDTH, height), layout=ConstrainedLayoutEngine(h_pad=0.08))
 
 
 def round_percent(share: float) -> str:

@@ -2,7 +2,7 @@
 
 from research.diagnosis.verdict import ABSENT, PRESENT, UNKNOWN
 from research.metrics import format
-from research.report.reading import baseline, lowers_nll, value
+from research.report.reading import baseline, lowers_nll, share
 
 NO_FAULT = ("well_calibrated",)  # a finding that is no fault
 HIDES = ("evaluated_on_training_data", "leakage", "shortcut")  # errors that the test does not show
@@ -46,7 +46,7 @@ def _without_fault(result: dict) -> str:
     """What remains when no fault was found: training by likelihood itself."""
     text = "No cause that was looked for explains it"
     test = baseline(result)
-    if value(test, "mean_confidence") <= value(test, "accuracy"):
+    if share(test, "mean_confidence") <= share(test, "accuracy"):
         return f"{text}."
     text += (
         ". Networks that are fitted by likelihood tend to be somewhat surer than they are right "

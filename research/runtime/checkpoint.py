@@ -28,9 +28,10 @@ def open_checkpoints(directory: Path) -> ocp.training.Checkpointer:
     # Orbax logs every save at length, and logs what it raises once more in every thread.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     return ocp.training.Checkpointer(
-        directory.resolve(),
-        save_decision_policy=ocp.training.save_decision_policies.PreemptionCheckpointingPolicy(),
-        preservation_policy=ocp.training.preservation_policies.LatestN(KEEP),
+        str(directory.resolve()),
+        # Orbax's own policies miss its own protocols by the type of a step.
+        save_decision_policy=ocp.training.save_decision_policies.PreemptionCheckpointingPolicy(),  # pyright: ignore[reportArgumentType]
+        preservation_policy=ocp.training.preservation_policies.LatestN(KEEP),  # pyright: ignore[reportArgumentType]
         cleanup_tmp_directories=True,
     )
 

@@ -9,7 +9,8 @@ from jax.sharding import Mesh
 
 from research.runtime.mesh import round_up_to_devices
 
-STREAMS = ("train", "draw")  # a new name changes what `key` gives to those that are here
+# A new name changes what `key` gives to those that are here.
+STREAMS: tuple[str, ...] = ("train", "draw")
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from jax.sharding import Mesh
 from research.data.augment import augment
 from research.data.batches import training_batches
 from research.data.dataset import Dataset
-from research.method import Batch, Method
+from research.method import Array, Batch, Method
 from research.metrics.scores import disagreement, scores
 from research.posteriors.predictive import predictor
 from research.runtime import checkpoint
@@ -142,7 +142,7 @@ def train(
                 else:
                     position = position._replace(stalled=position.stalled + 1)
                 summary = jax.tree.map(float, summarise(state)) | _spread(log_probs)
-                progress.log(step, pending, valid, float(plan.schedule(step)), summary)
+                progress.log(step, pending, valid, float(np.asarray(plan.schedule(step))), summary)
                 pending = []
                 if watch is not None:
                     watch(step, valid["nll"])
@@ -159,7 +159,7 @@ def train(
     return TrainingResult(position.best, step, int(position.best_step), float(position.best_nll))
 
 
-def initialise(method: Method, key: jax.Array, images: jax.Array, mesh: Mesh, start: Any = None):
+def initialise(method: Method, key: jax.Array, images: Array, mesh: Mesh, start: Any = None):
     """The state before the first step, on the devices.
 
     Args:
@@ -255,6 +255,6 @@ def _diverged(step: int, schedule: optax.Schedule, checkpoints) -> Diverged:
     return Diverged(
         None,
         f"training diverged: the loss is not finite at step {step}, learning rate "
-        f"{float(schedule(step - 1)):.3g}",
+        f"{float(np.asarray(schedule(step - 1))):.3g}",
         f"give a smaller `learning_rate`{kept}",
     )

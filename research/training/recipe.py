@@ -93,7 +93,7 @@ class Context(NamedTuple):
     num_steps: int
     steps_per_epoch: int
     tx: optax.GradientTransformation = optax.identity()
-    learning_rate: optax.ScalarOrSchedule = 0.0
+    learning_rate: optax.Schedule = optax.constant_schedule(0.0)
 
 
 def method_names() -> list[str]:
@@ -157,7 +157,7 @@ def _recipe(node: ast.expr, text: str) -> Recipe:
         value = _value(keyword.value, f"{name}({keyword.arg}=...)")
         options.append((keyword.arg, value))
     inner = _recipe(call.args[0], text) if call.args else None
-    if calibrators_of(inner) and name not in calibrator_names():
+    if inner is not None and calibrators_of(inner) and name not in calibrator_names():
         raise UserError(
             "methods",
             f"{name}({inner}): a calibrator maps the predictions of the whole",
@@ -194,7 +194,9 @@ def calibrators_of(recipe: Recipe | None) -> tuple[str, ...]:
 
 def uncalibrated(recipe: Recipe) -> Recipe:
     """The method inside the calibrators, which are fitted to its predictions when it is trained."""
-    return uncalibrated(recipe.inner) if recipe.name in calibrator_names() else recipe
+    if recipe.inner is None or recipe.name not in calibrator_names():
+        return recipe
+    return uncalibrated(recipe.inner)
 
 
 def _training(recipe: Recipe) -> Training:

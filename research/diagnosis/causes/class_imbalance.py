@@ -52,7 +52,8 @@ def examine(evidence: Evidence) -> Verdict:
     test = np.bincount(labels, minlength=k)
     known = (train + test) > 0
     is_table = known.sum() > 1 and train.sum() and test.sum()
-    p = chi2_contingency(np.stack([train, test])[:, known])[1] if is_table else 1.0
+    table = np.stack([train, test])[:, known]
+    p = float(np.asarray(chi2_contingency(table)[1])) if is_table else 1.0
     share_train, share_test = (train + 1) / (train.sum() + k), (test + 1) / (test.sum() + k)
     ratio = share_test / share_train
     rarest = evidence.classes[int(ratio.argmax())]

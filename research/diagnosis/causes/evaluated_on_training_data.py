@@ -40,13 +40,14 @@ def examine(evidence: Evidence) -> Verdict:
     reference = probe.reference.nll("test", test.labels)
     hidden = mean_of(reference - test.nll, evidence.seed)
     gap = difference_of(test.nll, evidence.scores["train"].nll, evidence.seed)
-    as_well = (gap.low is not None and gap.low <= 0) or gap.value < MOST_GAP * hidden.value
     better = is_above(hidden, LEAST_GAIN) and test.nll.mean() < MOST_SHARE * reference.mean()
+    # Where a training image's NLL is infinite the gap is undefined, and no worse than on training.
+    worse = is_above(gap, 0.0) and gap.numbers()[0] >= MOST_GAP * hidden.numbers()[0]
     text = (
         f"On the test images its NLL is {format.number(test.nll.mean())}; a head that has not seen "
         f"them reaches {format.number(reference.mean())} with the same features."
     )
-    if not (better and as_well):
+    if worse or not better:
         return FINDING.absent(text, hidden)
     return FINDING.present(
         text + " It has seen them before, or ones just like them.",

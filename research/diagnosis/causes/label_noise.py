@@ -97,19 +97,20 @@ def examine(evidence: Evidence) -> Verdict:
     temperature = fit_temperature(log_probs[None], labels).temperature
     log_probs = log_softmax(log_probs / temperature, axis=1)
     is_suspect = suspects(log_probs, labels)
-    if share.high < LEAST_SHARE and np.mean(is_suspect) > LEAST_RULED_SHARE:
+    if share.numbers()[2] < LEAST_SHARE and np.mean(is_suspect) > LEAST_RULED_SHARE:
         share, least = wrong_share(probe.fit_out_of_fold(is_suspect), labels), LEAST_RULED_SHARE
     contradicted = format.percent(float(np.mean(log_probs.argmax(axis=1) != labels)))
     text = (
         f"Heads that have not seen an image contradict {contradicted} of the labels. Going by how "
         f"sure they are of it, {_range(share)} of the labels are wrong."
     )
-    if share.low < least and share.high > OPEN_SHARE:
+    _, low, high = share.numbers()
+    if low < least and high > OPEN_SHARE:
         return unknown(
             text + " Wrong labels and images that cannot be told apart look the same here; look at "
             "some by eye."
         )
-    if share.low < least:
+    if low < least:
         return FINDING.absent(text, share)
     cleaned = probe.fit(weights=(~is_suspect).astype(float))
     test_labels = evidence.splits["test"].labels

@@ -64,15 +64,16 @@ def examine(evidence: Evidence) -> Verdict:
     distance = near.kneighbors(test, n_neighbors=1)[0][:, 0]
     is_near = distance <= NEAR * usual
     share = proportion(float(is_near.mean()), len(is_near))
+    value, low, _ = share.numbers()
     text = (
         f"{format.plural(int(is_near.sum()), 'test image')} of {format.count(len(test))} "
-        f"({format.percent(share.value)}) have a near-duplicate among the training images."
+        f"({format.percent(value)}) have a near-duplicate among the training images."
     )
-    if share.low < LEAST_SHARE + by_chance:
+    if low < LEAST_SHARE + by_chance:
         return FINDING.absent(text, share)
     nll = evidence.scores["test"].nll
     hidden = difference_of(nll[~is_near], nll[is_near], evidence.seed)
-    cost = scaled(hidden, share.value)  # what the whole split would cost more without them
+    cost = scaled(hidden, value)  # what the whole split would cost more without them
     suspects = np.argsort(distance, kind="stable")[:MOST_SUSPECTS]
     return FINDING.present(
         text,

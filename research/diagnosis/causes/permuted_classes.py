@@ -38,9 +38,9 @@ def examine(evidence: Evidence) -> Verdict:
         better[:, renamed] = log_probs
         return better
 
+    more = format.percent(estimate.numbers()[0])
     return FINDING.present(
-        f"Read under other names ({pairs}) it would be right {format.percent(estimate.value)} more "
-        "often.",
+        f"Read under other names ({pairs}) it would be right {more} more often.",
         estimate,
         effect_between(log_probs, rename(log_probs), labels, evidence.seed),
         "Compare the order of the class names in training and here: folders are read in "

@@ -118,11 +118,12 @@ def examine(evidence: Evidence) -> Verdict:
     corners = {(r, c): found[r, c] for r in (0, last) for c in (0, last)}
     where = max(corners, key=lambda cell: corners[cell][1].mean())
     drop, rise = (mean_of(x, evidence.seed) for x in corners[where])
+    lost = drop.numbers()[0]
     name = f"{'upper' if where[0] == 0 else 'lower'} {'left' if where[1] == 0 else 'right'}"
     highest = max(found, key=lambda cell: found[cell][0].mean())
     text = (
         f"With the {name} corner taken from another image, it is right "
-        f"{format.percent(abs(drop.value))} {'less' if drop.value >= 0 else 'more'} often. "
+        f"{format.percent(abs(lost))} {'less' if lost >= 0 else 'more'} often. "
         f"No part matters more than row {highest[0] + 1}, column {highest[1] + 1} of a "
         f"{CELLS} by {CELLS} grid ({format.percent(abs(found[highest][0].mean()))})."
         + _ablations(evidence.predict, images, labels, evidence.seed)
@@ -133,7 +134,7 @@ def examine(evidence: Evidence) -> Verdict:
     )
     heat = np.array([[found[r, c][0].mean() for c in range(CELLS)] for r in range(CELLS)])
     elsewhere = max(found[cell][1].mean() for cell in found if cell != where)
-    costs_most = rise.value > LEAST_RATIO * elsewhere and is_above(rise, LEAST_EFFECT)
+    costs_most = is_above(rise, LEAST_EFFECT) and rise.numbers()[0] > LEAST_RATIO * elsewhere
     if not (is_above(drop, LEAST_DROP) or costs_most):
         return finding.absent(text, drop, heat=heat)
     return finding.present(

@@ -24,8 +24,8 @@ def examine(evidence: Evidence) -> Verdict:
     n, errors = len(scores.labels), int((~scores.correct).sum())
     claimed = float(scores.uncertainty.mean())
     error_rate = clopper_pearson(errors, n, certainty=0.95)
-    rate, bound = error_rate.value, error_rate.high
-    smallest = perfectly_calibrated_ece(scores.confidence, seed=evidence.seed).high
+    rate, _, bound = error_rate.numbers()
+    _, _, smallest = perfectly_calibrated_ece(scores.confidence, seed=evidence.seed).numbers()
     text = (
         f"{format.plural(errors, 'mistake')} in {format.plural(n, 'image')}: the true error rate "
         f"may be as high as {format.percent(bound)} (95 % certainty). An ECE below "

@@ -37,14 +37,15 @@ def examine(evidence: Evidence) -> Verdict:
     frequent = np.bincount(labels, minlength=k).max() / n
     right = probe.reference.log_probs["test"].argmax(axis=1) == labels
     accuracy = proportion(float(right.mean()), n)
+    value, low, _ = accuracy.numbers()
     dead = float(np.mean(~probe.is_alive))
     text = (
-        f"A careful head on the same features is right {format.percent(accuracy.value)} of the "
+        f"A careful head on the same features is right {format.percent(value)} of the "
         f"time; always naming the most frequent class, {format.percent(frequent)}. "
         f"{format.percent(dead)} of the features{_dead_pixels(evidence)} are the same for every "
         "image."
     )
-    if accuracy.low > frequent or accuracy.value > frequent + 0.1:
+    if low > frequent or value > frequent + 0.1:
         return FINDING.absent(text, accuracy)
     counts = np.bincount(probe.train_labels, minlength=k) + 1.0
     constant = np.tile(np.log(counts / counts.sum()), (n, 1))

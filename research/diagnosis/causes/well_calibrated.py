@@ -23,11 +23,13 @@ def examine(evidence: Evidence) -> Verdict:
     accuracy = proportion(float(scores.correct.mean()), len(scores.labels))
     claimed = float(scores.confidence.mean())
     number = Estimate(value, chance.low, chance.high, chance.interval)
-    agree = accuracy.low <= claimed <= accuracy.high and value <= chance.high
+    delivered, low, high = accuracy.numbers()
+    _, _, most = chance.numbers()
+    agree = low <= claimed <= high and value <= most
     text = (
         f"It says {format.percent(claimed)} on average and is right "
-        f"{format.percent(accuracy.value)} of the time. ECE {format.percent(value)}; by chance "
-        f"alone up to {format.percent(chance.high)}."
+        f"{format.percent(delivered)} of the time. ECE {format.percent(value)}; by chance "
+        f"alone up to {format.percent(most)}."
     )
     if not agree:
         return FINDING.absent(text, number)
