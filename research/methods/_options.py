@@ -1,7 +1,7 @@
-"""What values the options of a method may have: a table of rules beside each factory.
+"""What values the options of a method may have: the rules stand in the types of its factory.
 
-    @checked(rank=WHOLE_FROM_0, kernel=one_of("sgld", "sghmc"))
-    def method(model, ..., rank: int = 20, kernel: str = "sghmc") -> Method: ...
+    @checked
+    def method(model, ..., rank: Whole = 20, kernel: Literal["sgld", "sghmc"] = "sghmc"): ...
 
 A value that breaks its rule is one line, `method(rank=-1): give a whole number from 0`.
 """
@@ -10,7 +10,7 @@ import inspect
 import math
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 import jax
 
@@ -53,8 +53,27 @@ def or_none(rule: Rule, meaning: str) -> Rule:
 
 ABOVE_0 = number(lambda value: 0 < value < math.inf, "a number above 0")
 FROM_0 = number(lambda value: 0 <= value < math.inf, "a number from 0")
-WHOLE_FROM_0, WHOLE_FROM_1 = whole(0), whole(1)
-PART_OF_STEPS = number(lambda value: 0 <= value < 1, "a part of the steps, 0 to 0.99")
+WHOLE_FROM_1 = whole(1)
+
+Positive = Annotated[float, ABOVE_0]
+NonNegative = Annotated[float, FROM_0]
+Whole = Annotated[int, whole(0)]
+Count = Annotated[int, WHOLE_FROM_1]
+BelowOne = Annotated[float, number(lambda v: 0 <= v < 1, "a number from 0 to below 1")]
+PartOfSteps = Annotated[float, number(lambda v: 0 <= v < 1, "a part of the steps, 0 to 0.99")]
+
+
+def _rules(factory: Callable) -> dict[str, Rule]:
+    """The rules of a factory's options, by name: those in types `Annotated`, `Literal` and bool."""
+    rules = {}
+    for option, type_ in get_type_hints(factory, include_extras=True).items():
+        if get_origin(type_) is Annotated:
+            rules[option] = type_.__metadata__[0]
+        elif get_origin(type_) is Literal:
+            rules[option] = one_of(*get_args(type_))
+        elif type_ is bool:
+            rules[option] = one_of(True, False)
+    return rules
 
 
 def bad_option(method: str, option: str, value: Any, way_out: str) -> UserError:
@@ -62,31 +81,24 @@ def bad_option(method: str, option: str, value: Any, way_out: str) -> UserError:
     return UserError(None, f"{method}({option}={value}): {way_out}")
 
 
-def checked(**rules: Rule) -> Callable[[Callable[..., Method]], Callable[..., Method]]:
-    """Decorates a factory: its options are checked before it is called.
+def checked(factory: Callable[..., Method]) -> Callable[..., Method]:
+    """Decorates a factory: its options are checked by their types before it is called.
 
     An option that is an array is one of a sweep's, whose value is unknown while JAX traces it.
-
-    Args:
-        rules: by the names of the options.
     """
+    signature, rules = inspect.signature(factory), _rules(factory)
 
-    def decorate(factory):
-        signature = inspect.signature(factory)
+    @wraps(factory)
+    def build(*args, **kwargs):
+        given = signature.bind(*args, **kwargs)
+        given.apply_defaults()
+        for option, (allows, way_out) in rules.items():
+            value = given.arguments[option]
+            if not isinstance(value, jax.Array) and not allows(value):
+                raise bad_option(factory.__name__, option, value, way_out)
+        return factory(*args, **kwargs)
 
-        @wraps(factory)
-        def build(*args, **kwargs):
-            given = signature.bind(*args, **kwargs)
-            given.apply_defaults()
-            for option, (allows, way_out) in rules.items():
-                value = given.arguments[option]
-                if not isinstance(value, jax.Array) and not allows(value):
-                    raise bad_option(factory.__name__, option, value, way_out)
-            return factory(*args, **kwargs)
-
-        return build
-
-    return decorate
+    return build
 
 
 def require_categorical(method: str, model: Model) -> None:

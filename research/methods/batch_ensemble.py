@@ -21,7 +21,7 @@ times the cost.)
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import flax.linen as nn
 import jax
@@ -30,7 +30,7 @@ import numpy as np
 import optax
 
 from research.method import Method, Model, Training
-from research.methods._options import ABOVE_0, FROM_0, WHOLE_FROM_1, checked, one_of
+from research.methods._options import Count, NonNegative, Positive, checked
 
 TRAINING = Training(epochs=1.5)  # Wen et al.: half as long again, as members share the batches
 # The first rho of the factors: softplus(RHO) is 0.03, the authors' dropout rate of 1e-3.
@@ -131,23 +131,17 @@ def draw_factors(key: jax.Array, params, own: Own, num_members: int, member: jax
     return {name: (next(factors), next(factors), biases.get(name)) for name in names}
 
 
-@checked(
-    num_members=WHOLE_FROM_1,
-    posterior=one_of("gaussian", "point"),
-    prior_std=ABOVE_0,
-    spread=FROM_0,
-    num_samples=WHOLE_FROM_1,
-)
+@checked
 def batch_ensemble(
     model: Model,
     tx: optax.GradientTransformation,
     num_train: int,
     num_steps: int,
-    num_members: int = 4,
-    posterior: str = "gaussian",
-    prior_std: float = 0.1,
-    spread: float = 0.1,
-    num_samples: int = 4,
+    num_members: Count = 4,
+    posterior: Literal["gaussian", "point"] = "gaussian",
+    prior_std: Positive = 0.1,
+    spread: NonNegative = 0.1,
+    num_samples: Count = 4,
 ) -> Method:
     """BatchEnsemble, with Gaussian or with point factors.
 

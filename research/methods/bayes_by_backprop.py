@@ -15,22 +15,24 @@ fast as `point`. Where weights far outnumber images, a prior around 0 at β = 1 
 data, and the network predicts the same for every image: a lower `beta` or `bayes=head` helps.
 """
 
-from typing import NamedTuple, cast
+from typing import Annotated, Literal, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from research.method import Method, Model, Training, no_finish
-from research.methods._options import ABOVE_0, FROM_0, WHOLE_FROM_1, checked, number, one_of
+from research.methods._options import Count, NonNegative, Positive, checked, number
 from research.posteriors import mean_field, priors
 from research.posteriors.estimators import ESTIMATORS
 from research.posteriors.mean_field import MeanField
 from research.posteriors.objective import minibatch_weight, negative_elbo, warmup
-from research.posteriors.parameters import CHOICES, Leaves, join, split
+from research.posteriors.parameters import Leaves, join, split
 from research.posteriors.priors import Prior
 
 TRAINING = Training(start="point")
+InnerShare = Annotated[float, number(lambda v: 0 < v < 1, "a share above 0 and below 1")]
+PartOfTraining = Annotated[float, number(lambda v: 0 <= v <= 1, "a share of the training, 0 to 1")]
 SUMMARY_WEIGHTS = 2**16  # medians over more weights than these are of a regular sample
 
 
@@ -82,46 +84,29 @@ def _prior(kind: str, scale: Leaves, centre: Leaves, mixture: tuple) -> Prior:
             return priors.hierarchical()
 
 
-@checked(
-    estimator=one_of(*ESTIMATORS),
-    prior=one_of("gaussian", "mixture", "laplace", "centred", "hierarchical"),
-    prior_sigma=ABOVE_0,
-    prior_relative_to=one_of("fan_in", "none"),
-    mixture_pi=number(lambda value: 0 < value < 1, "a share above 0 and below 1"),
-    mixture_sigma_1=ABOVE_0,
-    mixture_sigma_2=ABOVE_0,
-    bayes=one_of(*CHOICES),
-    bias_prior=one_of(True, False),
-    initial_sigma=ABOVE_0,
-    sigma_relative_to=one_of("fan_in", "weight", "none"),
-    beta=FROM_0,
-    minibatch_kl=one_of("uniform", "blundell"),
-    kl_warmup=number(lambda value: 0 <= value <= 1, "a share of the training, 0 to 1"),
-    train_samples=WHOLE_FROM_1,
-    num_samples=WHOLE_FROM_1,
-)
+@checked
 def bayes_by_backprop(
     model: Model,
     tx: optax.GradientTransformation,
     num_train: int,
     steps_per_epoch: int,
     num_steps: int,
-    estimator: str = "flipout",
-    prior: str = "centred",
-    prior_sigma: float = 0.2,
-    prior_relative_to: str = "fan_in",
-    mixture_pi: float = 0.5,
-    mixture_sigma_1: float = 1.0,
-    mixture_sigma_2: float = 0.0025,
-    bayes: str = "all",
+    estimator: Literal["shared", "local", "flipout"] = "flipout",
+    prior: Literal["gaussian", "mixture", "laplace", "centred", "hierarchical"] = "centred",
+    prior_sigma: Positive = 0.2,
+    prior_relative_to: Literal["fan_in", "none"] = "fan_in",
+    mixture_pi: InnerShare = 0.5,
+    mixture_sigma_1: Positive = 1.0,
+    mixture_sigma_2: Positive = 0.0025,
+    bayes: Literal["all", "last", "head"] = "all",
     bias_prior: bool = True,
-    initial_sigma: float = 0.1,
-    sigma_relative_to: str = "fan_in",
-    beta: float = 1.0,
-    minibatch_kl: str = "uniform",
-    kl_warmup: float = 0.0,
-    train_samples: int = 1,
-    num_samples: int = 10,
+    initial_sigma: Positive = 0.1,
+    sigma_relative_to: Literal["fan_in", "weight", "none"] = "fan_in",
+    beta: NonNegative = 1.0,
+    minibatch_kl: Literal["uniform", "blundell"] = "uniform",
+    kl_warmup: PartOfTraining = 0.0,
+    train_samples: Count = 1,
+    num_samples: Count = 10,
 ) -> Method:
     """Bayes by Backprop.
 

@@ -20,7 +20,7 @@ h0 + d, so that r is that of SGD.
 optax has no such transformation, and it needs the draw as well as the gradient; hence this file.
 """
 
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,9 +28,10 @@ import optax
 from jax.typing import ArrayLike
 
 from research.method import Method, Model, Training
-from research.methods._options import ABOVE_0, WHOLE_FROM_1, checked, number, or_none
+from research.methods._options import ABOVE_0, BelowOne, Count, Positive, checked, number, or_none
 
 TRAINING = Training(start="point", learning_rate=5.0, schedule="cosine", keep="last")
+MEMORY = number(lambda value: 0 < value < 1, "a number above 0 and below 1")
 
 
 class IvonState(NamedTuple):
@@ -116,25 +117,17 @@ def update(
     return IvonState(mean, hessian, momentum, number)
 
 
-@checked(
-    prior_precision=ABOVE_0,
-    h0=or_none(ABOVE_0, "to begin by fan-in"),
-    beta1=number(lambda value: 0 <= value < 1, "a number from 0 to below 1"),
-    beta2=or_none(
-        number(lambda value: 0 < value < 1, "a number above 0 and below 1"), "for 1 - 2/num_steps"
-    ),
-    num_samples=WHOLE_FROM_1,
-)
+@checked
 def ivon(
     model: Model,
     learning_rate: optax.ScalarOrSchedule,
     num_train: int,
     num_steps: int,
-    prior_precision: float = 10.0,
-    h0: float | None = None,
-    beta1: float = 0.9,
-    beta2: float | None = None,
-    num_samples: int = 10,
+    prior_precision: Positive = 10.0,
+    h0: Annotated[float | None, or_none(ABOVE_0, "to begin by fan-in")] = None,
+    beta1: BelowOne = 0.9,
+    beta2: Annotated[float | None, or_none(MEMORY, "for 1 - 2/num_steps")] = None,
+    num_samples: Count = 10,
 ) -> Method:
     """The improved variational online Newton method.
 

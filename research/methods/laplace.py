@@ -16,7 +16,7 @@ posteriors far too wide. tau need not equal the weight decay of training.
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,10 +29,9 @@ from research.data.dataset import Dataset, Split
 from research.method import Method, Model, Training
 from research.methods._options import (
     ABOVE_0,
-    WHOLE_FROM_1,
+    Count,
     bad_option,
     checked,
-    one_of,
     or_none,
     require_categorical,
 )
@@ -167,21 +166,15 @@ def _validation_nll(
     return nll
 
 
-@checked(
-    structure=one_of("last_kron", "last_full", "kron", "diag"),
-    prior_precision=or_none(ABOVE_0, "to fit it"),
-    fit_prior=one_of("valid_nll", "marglik"),
-    predictive=one_of("draws", *CLOSED_FORMS),
-    num_samples=WHOLE_FROM_1,
-)
+@checked
 def laplace(
     model: Model,
     tx: optax.GradientTransformation,
-    structure: str = "last_kron",
-    prior_precision: float | None = None,
-    fit_prior: str = "valid_nll",
-    predictive: str = "draws",
-    num_samples: int = 30,
+    structure: Literal["last_kron", "last_full", "kron", "diag"] = "last_kron",
+    prior_precision: Annotated[float | None, or_none(ABOVE_0, "to fit it")] = None,
+    fit_prior: Literal["valid_nll", "marglik"] = "valid_nll",
+    predictive: Literal["draws", "probit", "bridge"] = "draws",
+    num_samples: Count = 30,
 ) -> Method:
     """The Laplace approximation, linearised.
 

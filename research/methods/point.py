@@ -22,7 +22,7 @@ import optax
 from optax.losses import smooth_labels
 
 from research.method import Method, Model, Training
-from research.methods._options import FROM_0, checked, number, require_categorical
+from research.methods._options import BelowOne, NonNegative, checked, require_categorical
 
 TRAINING = Training()
 
@@ -75,19 +75,14 @@ class PointState(NamedTuple):
     opt_state: optax.OptState
 
 
-@checked(
-    label_smoothing=number(lambda value: 0 <= value < 1, "a number from 0 to below 1"),
-    focal_gamma=FROM_0,
-    mixup_alpha=FROM_0,
-    l1=FROM_0,
-)
+@checked
 def point(
     model: Model,
     tx: optax.GradientTransformation,
-    label_smoothing: float = 0.0,
-    focal_gamma: float = 0.0,
-    mixup_alpha: float = 0.0,
-    l1: float = 0.0,
+    label_smoothing: BelowOne = 0.0,
+    focal_gamma: NonNegative = 0.0,
+    mixup_alpha: NonNegative = 0.0,
+    l1: NonNegative = 0.0,
 ) -> Method:
     """Maximum a posteriori.
 

@@ -19,7 +19,7 @@ blackjax has both kernels, but with schedules of its own and on the summed loss;
 line each, so they are written here.
 """
 
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,13 +29,13 @@ import optax
 from research.method import Method, Model, Training
 from research.methods._options import (
     FROM_0,
-    PART_OF_STEPS,
-    WHOLE_FROM_0,
-    WHOLE_FROM_1,
+    Count,
+    NonNegative,
+    PartOfSteps,
+    Whole,
     bad_option,
     checked,
     number,
-    one_of,
     or_none,
 )
 from research.methods._ring import empty_ring, if_any, put
@@ -140,27 +140,21 @@ def prior_energy(params: Any, precision: float | None) -> Any:
     return sum(energy(leaf) for leaf in jax.tree.leaves(params))
 
 
-@checked(
-    kernel=one_of("sgld", "sghmc"),
-    cycles=WHOLE_FROM_0,
-    burn_in=PART_OF_STEPS,
-    temperature=FROM_0,
-    prior_precision=or_none(FROM_0, "for fan-in"),
-    friction=number(lambda value: 0 < value <= 1, "a number above 0, at most 1"),
-    num_samples=WHOLE_FROM_1,
-)
+@checked
 def sgmcmc(
     model: Model,
     learning_rate: optax.ScalarOrSchedule,
     num_train: int,
     num_steps: int,
-    kernel: str = "sghmc",
-    cycles: int = 4,
-    burn_in: float = 0.5,
-    temperature: float = 1.0,
-    prior_precision: float | None = None,
-    friction: float = 0.1,
-    num_samples: int = 20,
+    kernel: Literal["sgld", "sghmc"] = "sghmc",
+    cycles: Whole = 4,
+    burn_in: PartOfSteps = 0.5,
+    temperature: NonNegative = 1.0,
+    prior_precision: Annotated[float | None, or_none(FROM_0, "for fan-in")] = None,
+    friction: Annotated[
+        float, number(lambda value: 0 < value <= 1, "a number above 0, at most 1")
+    ] = 0.1,
+    num_samples: Count = 20,
 ) -> Method:
     """A chain of networks from the posterior; prediction averages over the kept ones.
 

@@ -44,7 +44,7 @@ import optax
 from research.data.batches import padded_batches
 from research.data.dataset import Dataset
 from research.method import Method, Model, Training
-from research.methods._options import ABOVE_0, WHOLE_FROM_1, checked, require_categorical
+from research.methods._options import Count, Positive, checked, require_categorical
 from research.runtime.errors import UserError
 
 TRAINING = Training()
@@ -166,22 +166,16 @@ def _precision(model: Model, state: SNGPState, amplitude: float, dataset: Datase
     return reduce(lambda total, batch: add(total, *batch), batches, precision)
 
 
-@checked(
-    num_features=WHOLE_FROM_1,
-    length_scale=ABOVE_0,
-    amplitude=ABOVE_0,
-    norm_bound=ABOVE_0,
-    num_samples=WHOLE_FROM_1,
-)
+@checked
 def sngp(
     model: Model,
     tx: optax.GradientTransformation,
     num_train: int,
-    num_features: int = 1024,
-    length_scale: float = 1.0,
-    amplitude: float = 5.0,
-    norm_bound: float = 2.0,
-    num_samples: int = 10,
+    num_features: Count = 1024,
+    length_scale: Positive = 1.0,
+    amplitude: Positive = 5.0,
+    norm_bound: Positive = 2.0,
+    num_samples: Count = 10,
 ) -> Method:
     """Spectral-normalised neural Gaussian process.
 

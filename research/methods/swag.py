@@ -13,21 +13,14 @@ SWAG-Diagonal. The variance is a running sum of squares about the mean (Welford 
 of E[w^2] and E[w]^2, as published, is rounding error where a weight hardly moves, or negative.
 """
 
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from research.method import Method, Model, Training
-from research.methods._options import (
-    PART_OF_STEPS,
-    WHOLE_FROM_0,
-    WHOLE_FROM_1,
-    bad_option,
-    checked,
-    or_none,
-)
+from research.methods._options import WHOLE_FROM_1, PartOfSteps, Whole, bad_option, checked, or_none
 from research.methods._ring import empty_ring, if_any, put
 from research.methods.point import PointState, point
 
@@ -105,21 +98,16 @@ def draw_weights(key: jax.Array, collected: Collected) -> Any:
     return jax.tree.map(weights, collected.mean, variances(collected), noise, collected.deviations)
 
 
-@checked(
-    num_samples=WHOLE_FROM_0,
-    rank=WHOLE_FROM_0,
-    collect_from=PART_OF_STEPS,
-    every=or_none(WHOLE_FROM_1, "for once an epoch"),
-)
+@checked
 def swag(
     model: Model,
     tx: optax.GradientTransformation,
     num_steps: int,
     steps_per_epoch: int,
-    num_samples: int = 30,
-    rank: int = 20,
-    collect_from: float = 0.25,
-    every: int | None = None,
+    num_samples: Whole = 30,
+    rank: Whole = 20,
+    collect_from: PartOfSteps = 0.25,
+    every: Annotated[int | None, or_none(WHOLE_FROM_1, "for once an epoch")] = None,
 ) -> Method:
     """Stochastic weight averaging, and a Gaussian about the average.
 

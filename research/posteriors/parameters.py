@@ -14,7 +14,6 @@ from research.method import Model
 from research.runtime.errors import UserError
 
 Leaves = dict[str, jax.Array]  # by path
-CHOICES = ("all", "last", "head")
 
 
 class Parts(NamedTuple):

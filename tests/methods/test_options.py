@@ -1,19 +1,25 @@
-"""The table of rules for options, and the errors that it makes."""
+"""The rules for options, and the errors that they make."""
 
 import inspect
 import math
+from typing import Annotated, Literal
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from research.methods import _options
-from research.methods._options import ABOVE_0, FROM_0, WHOLE_FROM_1, checked, one_of, or_none
+from research.methods._options import ABOVE_0, FROM_0, Count, checked, or_none
 from research.runtime.errors import UserError
 
 
-@checked(rank=WHOLE_FROM_1, kernel=one_of("sgld", "sghmc"), every=or_none(ABOVE_0, "for all"))
-def method(model, rank: int = 20, kernel: str = "sghmc", every: float | None = None):
+@checked
+def method(
+    model,
+    rank: Count = 20,
+    kernel: Literal["sgld", "sghmc"] = "sghmc",
+    every: Annotated[float | None, or_none(ABOVE_0, "for all")] = None,
+):
     """A factory."""
     return model, rank, kernel, every
 
