@@ -15,6 +15,7 @@ import os
 import threading
 import urllib.request
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -122,11 +123,17 @@ def _keras_features(params: dict) -> Callable:
     """The same by Keras, for the comparison."""
     keras = import_keras_on_jax()
     model = keras.Sequential([keras.Input((None, None, 3))])
-    like = {"padding": "same", "activation": "relu", "kernel_initializer": "zeros"}
+    layer_of = partial(
+        keras.layers.Conv2D,
+        kernel_size=3,
+        padding="same",
+        activation="relu",
+        kernel_initializer="zeros",
+    )
     for layer in vgg.convolutions():
         if isinstance(layer, Conv):
             weights = params[layer.name]
-            model.add(keras.layers.Conv2D(len(weights["bias"]), 3, **like))
+            model.add(layer_of(len(weights["bias"])))
             model.layers[-1].set_weights([weights["kernel"], weights["bias"]])
         else:
             model.add(keras.layers.MaxPooling2D())
@@ -171,8 +178,14 @@ def download(url: str = URL, md5: str = MD5, seconds: float = 8.0) -> Path:
         if not (home / "models" / url.rsplit("/", 1)[1]).exists():
             _check_answers(url, seconds)
         get_file = import_keras_on_jax().utils.get_file
-        kept = {"cache_subdir": "models", "cache_dir": str(home)}
-        return Path(get_file(origin=url, file_hash=md5, hash_algorithm="md5", **kept))
+        path = get_file(
+            origin=url,
+            file_hash=md5,
+            hash_algorithm="md5",
+            cache_subdir="models",
+            cache_dir=str(home),
+        )
+        return Path(path)
     except Exception as error:  # Keras raises plain Exceptions
         what = f"cannot download {url} ({first_line(error)})"
         way_out = "download it on another machine and give it with `weights` FILE.h5"
