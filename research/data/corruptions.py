@@ -245,7 +245,7 @@ def corrupt(key: jax.Array, images: jax.Array, name: str, level: int, first: int
 def corrupt_all(key: jax.Array, images: Images, name: str, level: int) -> np.ndarray:
     """The same of a whole split [N, H, W, 3], batch by batch, onto the host."""
     parts = [
-        np.asarray(corrupt(key, batch, name, level, number * BATCH))
+        np.asarray(corrupt(key, jnp.asarray(batch), name, level, number * BATCH))
         for number, (batch, _) in enumerate(padded_batches(images, BATCH))
     ]
     return np.concatenate(parts)[: len(images)]

@@ -173,7 +173,8 @@ def batch_ensemble(
         rho = jnp.full(size, RHO, jnp.float32) if is_gaussian else None
         biases = [params[name]["bias"] for name in names if "bias" in params[name]]
         own = Own(mean, rho, jnp.tile(jnp.concatenate([*biases, jnp.zeros(0)]), num_members))
-        return BatchEnsembleState(params, own, tx.init((params, own)), jnp.int32(0))
+        trained: Any = params, own
+        return BatchEnsembleState(params, own, tx.init(trained), jnp.int32(0))
 
     def step(key, state, batch):
         dropout_key, factor_key, turn_key = jax.random.split(key, 3)
