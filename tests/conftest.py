@@ -12,7 +12,8 @@ import pytest
 os.environ.setdefault("MPLBACKEND", "Agg")
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
-# Tests compile much and compute little: most of a compilation is for programs that run for long.
+# Tests compile many programs and run each briefly, so XLA leaves out the optimisations (and the
+# emitters of fused loops) that only pay in programs that run for long.
 jax.config.update("jax_disable_most_optimizations", True)
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false"
 # ... and much of it again and again: what one test has compiled, in either process, others load.

@@ -1,8 +1,10 @@
 """The library on arrays, for a notebook and for whoever has no files.
 
+In a notebook:
+
     research.evaluate(probs, labels)                                  # every metric, with intervals
     swag = research.fit("ensemble(swag(rank=10))", images, labels)    # any method of the table
-research.evaluate(swag.predict(new_images), new_labels, kind="log_probs")
+    research.evaluate(swag.predict(new_images), new_labels, kind="log_probs")
 """
 
 import tempfile
@@ -24,6 +26,7 @@ from research.metrics import format
 from research.models.chain import Chain, as_model
 from research.models.features import identify
 from research.models.layers import Dense, Dropout, Layer
+from research.models.network import NetworkOptions
 from research.models.preprocess import PREPROCESS
 from research.models.vgg import VGG16
 from research.posteriors.predictive import Predictor, predictor
@@ -35,7 +38,6 @@ from research.training.fit import Fitted, Problem, TrainingOptions
 from research.training.recipe import calibrators_of, parse
 
 WIDTH = 0.25  # of the VGG16 for images
-ASKER_FROM = 128  # pixels: the head named "asker" pools 4 by 4
 PREDICT_BATCH = 256
 
 
@@ -186,7 +188,7 @@ def _network(dataset: Dataset, layers: tuple[Layer, ...] | None):
     images, num_classes = dataset.train.images, len(dataset.classes)
     is_images = len(images.shape) == 4
     if layers is None and is_images:
-        head = "asker" if images.shape[1] >= ASKER_FROM else "cifar"
+        head = NetworkOptions().resolved_head(images.shape[1])
         layers = VGG16(num_classes, head, WIDTH).layers
     hidden = Dense("hidden", 64, "relu"), Dropout(0.1), Dense("predictions", num_classes)
     network = Chain(layers or hidden)
